@@ -1,0 +1,42 @@
+"""OPT: biases everywhere, and an MLP that lies in the layer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, hookimpl
+
+OPT = DeclaredAdapter(
+    name="opt",
+    model_types=("opt",),
+    layer_list="model.decoder.layers",
+    attention=BranchLayout(
+        writer="self_attn.out_proj", readers=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    ),
+    mlp=BranchLayout(writer="fc2", readers=("fc1",)),
+    refused=(
+        Refused(
+            attribute="do_layer_norm_before",
+            value=False,
+            reason="it normalises after the residual addition (OPT-350m), so no writer reaches the stream unchanged.",
+        ),
+    ),
+    tiny_config={
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "ffn_dim": 24,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "word_embed_proj_dim": 16,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    },
+)
+
+
+@hookimpl
+def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
+    """OPT."""
+    register(OPT)

@@ -1,0 +1,97 @@
+"""billhook prunes pre-trained transformers without training and repairs every cut in closed form.
+
+Importing this package loads neither torch nor transformers; names come in when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from billhook.version import __version__ as __version__
+
+_HOME = {
+    "ActivationCache": "activation_cache",
+    "Adapter": "adapter",
+    "BillhookError": "errors",
+    "BranchLayout": "declared_adapter",
+    "Budget": "budget",
+    "CacheBudget": "activation_cache",
+    "Calibration": "calibration",
+    "Cut": "cut",
+    "CutReport": "report",
+    "DeclaredAdapter": "declared_adapter",
+    "DropLayers": "cut",
+    "Estimator": "estimator",
+    "LinearMap": "linear_map",
+    "Merger": "merger",
+    "ModelView": "model_view",
+    "Moments": "moments",
+    "Needs": "estimator",
+    "Objective": "objective",
+    "Plan": "plan",
+    "PruneResult": "result",
+    "Pruner": "pruner",
+    "PruningState": "state",
+    "Refused": "declared_adapter",
+    "Registry": "registry",
+    "Regression": "regression",
+    "Rows": "regression",
+    "Selector": "selector",
+    "TensorRegression": "regression",
+    "Tokens": "tokens",
+    "WindowDistances": "windows",
+    "apply": "applying",
+    "default_registry": "registry",
+    "evaluate": "evaluation",
+    "hookimpl": "hookspecs",
+    "load": "loading",
+    "measure_windows": "windows",
+}
+"""Public names, and the module each lives in."""
+
+if TYPE_CHECKING:
+    from billhook.activation_cache import ActivationCache as ActivationCache
+    from billhook.activation_cache import CacheBudget as CacheBudget
+    from billhook.adapter import Adapter as Adapter
+    from billhook.applying import apply as apply
+    from billhook.budget import Budget as Budget
+    from billhook.calibration import Calibration as Calibration
+    from billhook.cut import Cut as Cut
+    from billhook.cut import DropLayers as DropLayers
+    from billhook.declared_adapter import BranchLayout as BranchLayout
+    from billhook.declared_adapter import DeclaredAdapter as DeclaredAdapter
+    from billhook.declared_adapter import Refused as Refused
+    from billhook.errors import BillhookError as BillhookError
+    from billhook.estimator import Estimator as Estimator
+    from billhook.estimator import Needs as Needs
+    from billhook.evaluation import evaluate as evaluate
+    from billhook.hookspecs import hookimpl as hookimpl
+    from billhook.linear_map import LinearMap as LinearMap
+    from billhook.loading import load as load
+    from billhook.merger import Merger as Merger
+    from billhook.model_view import ModelView as ModelView
+    from billhook.moments import Moments as Moments
+    from billhook.objective import Objective as Objective
+    from billhook.plan import Plan as Plan
+    from billhook.pruner import Pruner as Pruner
+    from billhook.registry import Registry as Registry
+    from billhook.registry import default_registry as default_registry
+    from billhook.regression import Regression as Regression
+    from billhook.regression import Rows as Rows
+    from billhook.regression import TensorRegression as TensorRegression
+    from billhook.report import CutReport as CutReport
+    from billhook.result import PruneResult as PruneResult
+    from billhook.selector import Selector as Selector
+    from billhook.state import PruningState as PruningState
+    from billhook.tokens import Tokens as Tokens
+    from billhook.windows import WindowDistances as WindowDistances
+    from billhook.windows import measure_windows as measure_windows
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'billhook' has no attribute {name!r}")
+    return getattr(import_module(f"billhook.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*_HOME, "__version__"]

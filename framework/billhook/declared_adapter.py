@@ -1,0 +1,117 @@
+"""DeclaredAdapter: a model family described by data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from billhook.adapter import Adapter
+from billhook.errors import UnsupportedArchitecture
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from billhook.cut import Branch
+
+
+@attrs.frozen(kw_only=True)
+class BranchLayout:
+    """Where the parts of one branch are; paths are dotted, from the layer.
+
+    Attributes:
+        writer: the last linear map.
+        readers: the linear maps that read the normed stream, fused ones once.
+        norm_after: a norm between writer and stream (Gemma 2, OLMo 2), or None. It makes folding inexact.
+    """
+
+    writer: str
+    readers: tuple[str, ...]
+    norm_after: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Refused:
+    """A config value that makes the family something this description does not fit, and why."""
+
+    attribute: str
+    value: object
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class DeclaredAdapter(Adapter):
+    """An adapter made of paths.
+
+    Attributes:
+        name: how messages call the family.
+        model_types: the ``config.model_type`` values served.
+        layer_list: dotted path of the layers, from the model.
+        attention: the attention branch.
+        mlp: the MLP branch.
+        scale_attribute: attribute of a layer that holds the factor on both branches' outputs (Granite).
+        returns_tuple: whether a layer returns ``(stream, ...)`` instead of the stream alone (Falcon).
+        refused: config values that are turned away, with the reason.
+        tiny_config: config arguments of a tiny model, for tests.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    layer_list: str
+    attention: BranchLayout
+    mlp: BranchLayout
+    scale_attribute: str | None = None
+    returns_tuple: bool = False
+    refused: tuple[Refused, ...] = ()
+    tiny_config: Mapping[str, Any]
+
+    def check(self, config: PreTrainedConfig) -> None:
+        """Raise :class:`UnsupportedArchitecture` when a config value is among :attr:`refused`."""
+        for rule in self.refused:
+            if getattr(config, rule.attribute, None) == rule.value:
+                raise UnsupportedArchitecture(
+                    f"This {self.name} model has {rule.attribute}={rule.value!r}: {rule.reason}"
+                )
+
+    def layers(self, model: PreTrainedModel) -> nn.ModuleList:
+        """The module at :attr:`layer_list`."""
+        found: nn.ModuleList = model.get_submodule(self.layer_list)  # type: ignore[assignment] # it is a list by declaration
+        return found
+
+    def replace_layers(self, model: PreTrainedModel, layers: nn.ModuleList) -> None:
+        """Set the attribute that :attr:`layer_list` ends with."""
+        parent, _, attribute = self.layer_list.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, layers)
+
+    def stream(self, layer_output: object) -> Tensor:
+        """The output itself, or its first item."""
+        return layer_output[0] if self.returns_tuple else layer_output  # type: ignore[index, return-value]
+
+    def as_layer_output(self, stream: Tensor) -> object:
+        """The stream itself, or in a tuple with no attention weights."""
+        return (stream, None) if self.returns_tuple else stream
+
+    def writer(self, layer: nn.Module, branch: Branch) -> nn.Module:
+        """The module at the branch's ``writer``."""
+        return layer.get_submodule(self._layout(branch).writer)
+
+    def output(self, layer: nn.Module, branch: Branch) -> str:
+        """The norm after the branch where there is one, the writer elsewhere."""
+        layout = self._layout(branch)
+        return layout.norm_after or layout.writer
+
+    def scale(self, layer: nn.Module, branch: Branch) -> float:
+        """The value of :attr:`scale_attribute`; the same for both branches."""
+        return float(getattr(layer, self.scale_attribute)) if self.scale_attribute else 1.0
+
+    def why_not_foldable(self, branch: Branch) -> str | None:
+        """A reason if a norm follows the writer."""
+        norm = self._layout(branch).norm_after
+        if norm is None:
+            return None
+        return f"in {self.name} the norm {norm!r} stands between the {branch} writer and the residual stream"
+
+    def _layout(self, branch: Branch) -> BranchLayout:
+        return self.attention if branch == "attention" else self.mlp

@@ -1,0 +1,88 @@
+"""Every error billhook raises on purpose. Each says whose rule broke, what was offered, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+
+class BillhookError(Exception):
+    """Base of all deliberate errors; the command line shows its text as one line and exits with 1."""
+
+
+class InvalidConfig(BillhookError, ValueError):
+    """An option or value is outside its documented range."""
+
+
+class ShapeMismatch(BillhookError, ValueError):
+    """Tensors that must agree in shape do not."""
+
+
+class InvalidCut(BillhookError, ValueError):
+    """A cut cannot be made in this model."""
+
+
+class InvalidPlan(BillhookError, ValueError):
+    """A plan file cannot be read, or does not fit the model it is applied to."""
+
+
+class SingularProblem(BillhookError, ArithmeticError):
+    """The calibration data cannot determine a map, or holds NaN or infinity."""
+
+
+class CannotMerge(BillhookError, TypeError):
+    """A merger cannot express this map in this architecture."""
+
+
+class UnsupportedArchitecture(BillhookError, TypeError):
+    """No adapter knows this model, or the model uses a variant that its adapter cannot serve."""
+
+
+class UnusableModel(BillhookError, ValueError):
+    """A model that loads but must not be pruned: quantised, or with weights that are not finite."""
+
+
+class ModelNotFound(BillhookError, FileNotFoundError):
+    """Neither a folder, nor a GGUF file, nor a name that the hub answers to."""
+
+
+class CalibrationError(BillhookError, ValueError):
+    """Calibration or evaluation data that is missing, empty, too short, or not what a plan was made with."""
+
+
+class OutputExists(BillhookError, FileExistsError):
+    """The output folder is there already and overwriting was not asked for."""
+
+
+class CheckpointError(BillhookError, RuntimeError):
+    """A checkpoint that cannot be written, or that does not reproduce the model in memory."""
+
+
+class PluginError(BillhookError, RuntimeError):
+    """A plugin breaks a rule of the plugin system."""
+
+
+class UnknownStrategy(BillhookError, LookupError):
+    """No registered strategy has the asked name."""
+
+    def __init__(self, role: str, asked: str, known: Collection[str]) -> None:
+        super().__init__(f"No {role} is named {asked!r}.{did_you_mean(asked, known)} Known: {listing(known)}.")
+
+
+class AmbiguousStrategy(BillhookError, LookupError):
+    """Two distributions offer the same name, and neither was singled out."""
+
+    def __init__(self, role: str, asked: str, offered_by: Collection[str]) -> None:
+        qualified = " or ".join(f"{dist}:{asked}" for dist in sorted(offered_by))
+        super().__init__(f"The {role} name {asked!r} is offered by {listing(offered_by)}. Write {qualified}.")
+
+
+def did_you_mean(asked: str, known: Collection[str]) -> str:
+    """`` Did you mean 'x'?`` with a leading space, or nothing when no known name is near."""
+    near = difflib.get_close_matches(asked, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def listing(names: Collection[str]) -> str:
+    """Names in order, separated by commas; ``none`` for none."""
+    return ", ".join(sorted(names)) or "none"

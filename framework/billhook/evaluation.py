@@ -1,0 +1,118 @@
+"""Evaluation: perplexity of any causal language model on held-out text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from billhook.calibration import tokenize_whole
+from billhook.errors import CalibrationError
+from billhook.text_source import BUILTIN_EVALUATION, documents
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LOSS_TOKENS = 1024
+"""Tokens whose logits are turned to float32 at a time."""
+
+
+@attrs.frozen(kw_only=True)
+class Evaluation:
+    """Perplexity, and what it was measured on.
+
+    Attributes:
+        perplexity: exp of the mean negative log-likelihood, over every token after the first of its row.
+        token_count: tokens that were predicted.
+        rows: rows of ``seqlen`` tokens.
+        seqlen: tokens in a row.
+        source: the text.
+        parameters: of the model, tied ones once.
+    """
+
+    perplexity: float
+    token_count: int
+    rows: int
+    seqlen: int
+    source: str
+    parameters: int
+
+
+@torch.inference_mode()
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: object = BUILTIN_EVALUATION,
+    *,
+    seqlen: int = 1024,
+    tokens: int = 65536,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> Evaluation:
+    """Perplexity in non-overlapping rows, over the *last* ``tokens`` tokens of a text.
+
+    The end is used so that calibration on the beginning of the same text stays apart.
+
+    Args:
+        model: any causal language model of transformers, pruned or not.
+        tokenizer: its tokenizer.
+        text: as the ``source`` of a calibration: a file (``.raw`` in WikiText's layout), strings, a data set.
+        seqlen: tokens in a row; each row is predicted by itself.
+        tokens: how many tokens to use at most; whole rows only.
+        progress: called with ``"scoring"``, rows done, and all rows.
+
+    Raises:
+        CalibrationError: the text is missing, empty, or shorter than one row.
+    """
+    found, name = documents(text)
+    whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
+    ids = tokenize_whole(whole, tokenizer)
+    count = min(tokens, len(ids)) // seqlen
+    if count == 0:
+        raise CalibrationError(
+            f"The text ({name}) is too short: {min(tokens, len(ids))} tokens do not fill one row of {seqlen}."
+        )
+    rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
+    total = 0.0
+    for number, row in enumerate(rows.split(1), 1):
+        total += _row_loss(model, row.to(next(model.get_input_embeddings().parameters()).device))
+        if progress is not None:
+            progress("scoring", number, count)
+    predicted = count * (seqlen - 1)
+    return Evaluation(
+        perplexity=_exp(total / predicted),
+        token_count=predicted,
+        rows=count,
+        seqlen=seqlen,
+        source=name,
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def _row_loss(model: PreTrainedModel, row: Tensor) -> float:
+    """Summed negative log-likelihood of ``row`` ``[1, seq]``."""
+    logits: Tensor = model(input_ids=row, use_cache=False).logits[0, :-1]
+    return summed_loss(logits, row[0, 1:])
+
+
+def summed_loss(logits: Tensor, labels: Tensor) -> float:
+    """Summed cross-entropy in nats of ``logits`` ``[tokens, vocab]`` against ``labels`` ``[tokens]``, in float32."""
+    parts = zip(logits.split(LOSS_TOKENS), labels.split(LOSS_TOKENS), strict=True)
+    return sum(float(cross_entropy(part.float(), label, reduction="sum")) for part, label in parts)
+
+
+def _exp(mean_loss: float) -> float:
+    """exp, or infinity where a float cannot hold it."""
+    try:
+        return math.exp(mean_loss)
+    except OverflowError:
+        return math.inf
+
+
+def as_metrics(evaluation: Evaluation) -> Mapping[str, float | str]:
+    """The evaluation as flat JSON values."""
+    return attrs.asdict(evaluation)

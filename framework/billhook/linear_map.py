@@ -1,0 +1,39 @@
+"""LinearMap: what an estimator finds and a merger folds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from billhook.errors import ShapeMismatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@attrs.frozen(eq=False)
+class LinearMap:
+    """``x @ weight + bias``, on row vectors.
+
+    Attributes:
+        weight: ``[d_in, d_out]``, float32 or float64.
+        bias: ``[d_out]``, or None.
+        notes: what the estimator had to assume or fall back to, in words for the report.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.weight.ndim != 2 or (self.bias is not None and self.bias.shape != self.weight.shape[1:]):
+            bias = None if self.bias is None else list(self.bias.shape)
+            raise ShapeMismatch(
+                f"A LinearMap is a weight [d_in, d_out] and a bias [d_out]; got {list(self.weight.shape)} and {bias}."
+            )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to ``[..., d_in]``, computing in the map's dtype; returns ``[..., d_out]`` in that dtype."""
+        y = x.to(self.weight) @ self.weight
+        return y if self.bias is None else y + self.bias

@@ -1,0 +1,227 @@
+"""Pruner: lets a selector, an estimator and a merger work together on one model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import attrs
+from loguru import logger
+
+from billhook import report
+from billhook.activation_cache import CacheBudget
+from billhook.budget import Budget
+from billhook.calibration import Calibration
+from billhook.cut import Cut
+from billhook.errors import InvalidCut
+from billhook.estimator import Estimator, Needs
+from billhook.merger import Merger
+from billhook.model_view import ModelView, refuse_unusable
+from billhook.objective import Objective
+from billhook.plan import ModelIdentity, Plan
+from billhook.registry import Registry, default_registry
+from billhook.result import PruneResult
+from billhook.selector import Selector
+from billhook.state import PruningState
+from billhook.streamed_regression import StreamedRegression
+from billhook.version import __version__
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Pruner:
+    """Orders the steps; knows no method by name.
+
+    Attributes:
+        selector: what goes; an object or a registered name.
+        estimator: how each loss is made up for.
+        merger: where the repair is put.
+        objective: measured before and after, and what searching selectors minimise; None to do without.
+        hooks: plugin objects with hook implementations, for this pruner alone.
+        cache: bytes that activations may take.
+        tokens_per_batch: tokens that go through a layer at a time.
+        registry: where names are looked up; all installed plugins if not given.
+    """
+
+    # Qualified: a stranger's plugin that reuses one of these names must not break the defaults.
+    selector: str | Selector = "billhook:cosine"
+    estimator: str | Estimator = "billhook:least-squares"
+    merger: str | Merger = "billhook:fold"
+    objective: str | Objective | None = None
+    hooks: Sequence[object] = ()
+    cache: CacheBudget = attrs.field(factory=CacheBudget)
+    tokens_per_batch: int = 4096
+    registry: Registry = attrs.field(factory=default_registry, repr=False)
+
+    def prune(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        calibration: object = None,
+        budget: Budget,
+    ) -> PruneResult:
+        """Prune ``model`` by ``budget``. The model that is handed in is never changed, whatever happens.
+
+        Args:
+            model: a transformers causal language model that an adapter knows, with finite float weights.
+            tokenizer: for calibration text, and carried into checkpoints; not needed with ready token batches.
+            calibration: a :class:`Calibration`, or what its ``source`` takes; English text from Python's own help
+                if None.
+            budget: how much to remove.
+
+        Returns:
+            The pruned model, its plan, and figures.
+
+        Raises:
+            BillhookError: any rule that is broken; the subclass and the text say which.
+        """
+        registry = self.registry.extended(self.hooks) if self.hooks else self.registry
+        run = _Run(self, registry, ModelView(model, registry.adapter_for(model.config.model_type)))
+        return run(tokenizer, Calibration.of(calibration), budget)
+
+
+class _Run:
+    """One call of :meth:`Pruner.prune`: the loop, and the clock."""
+
+    def __init__(self, pruner: Pruner, registry: Registry, given: ModelView) -> None:
+        refuse_unusable(given.model)
+        self.pruner = pruner
+        self.hook = registry.hook
+        self.registry = registry
+        self.dense = given.copy()  # shares the weights, so that even eval() does not touch the user's model
+        self.selector = cast(Selector, registry.resolve("selector", pruner.selector))
+        self.estimator = cast(Estimator, registry.resolve("estimator", pruner.estimator))
+        self.merger = cast(Merger, registry.resolve("merger", pruner.merger))
+        self.objective = (
+            None if pruner.objective is None else cast(Objective, registry.resolve("objective", pruner.objective))
+        )
+        self.reports: list[report.CutReport] = []
+        self.metrics: dict[str, float] = {}
+
+    def __call__(
+        self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
+    ) -> PruneResult:
+        began = time.perf_counter()
+        tokens = calibration.tokenize(tokenizer)
+        state = PruningState(
+            self.dense,
+            tokens,
+            merger=self.merger,
+            objective=self.objective,
+            cache=self.pruner.cache,
+            tokens_per_batch=self.pruner.tokens_per_batch,
+            progress=lambda stage, done, total: self.hook.billhook_on_progress(stage=stage, done=done, total=total),
+        )
+        try:
+            self.hook.billhook_after_calibration(state=state)
+            self.hook.billhook_before_prune(state=state, budget=budget)
+            self._measure_objective(state, "objective_before")
+            self._cut_until_done(state, budget)
+            self._measure_objective(state, "objective_after")
+        finally:
+            state.close()
+        self.metrics |= _sizes(self.dense, state.model) | {"seconds_total": time.perf_counter() - began}
+        result = PruneResult(
+            model=state.model.model,
+            plan=self._plan(state, budget, calibration),
+            metrics=self.metrics,
+            reports=tuple(self.reports),
+            tokenizer=tokenizer,
+        )
+        self.hook.billhook_after_prune(result=result)
+        return result
+
+    def _cut_until_done(self, state: PruningState, budget: Budget) -> None:
+        cuts = self.selector.select(state, budget)
+        while True:
+            began = time.perf_counter()
+            cut = next(cuts, None)
+            selected = time.perf_counter()
+            self._clock("seconds_selecting", selected - began)
+            if cut is None:
+                break
+            if not self._vetoed(state, cut):
+                self._apply(state, cut)
+            self._clock("seconds_repairing", time.perf_counter() - selected)
+        if not state.cuts:
+            logger.warning("Nothing was cut: {} vetoed.", len(state.vetoed))
+
+    def _apply(self, state: PruningState, cut: Cut) -> None:
+        began = time.perf_counter()
+        cut.check(state.model)
+        if self.estimator.needs is Needs.NOTHING:
+            linear_map, figures = None, report.CutReport(cut=cut)
+            self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
+            self.merger.merge(state.model, cut, linear_map)
+        else:
+            figures = self._repair(state, cut)
+        state.record(cut)
+        figures = attrs.evolve(figures, seconds=time.perf_counter() - began)
+        self.reports.append(figures)
+        logger.debug("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
+        self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
+
+    def _repair(self, state: PruningState, cut: Cut) -> report.CutReport:
+        site = cut.repair_site(state.model)
+        if site is None:
+            raise InvalidCut(
+                f"{cut} cannot be repaired: no layer survives before it. Keep layer 0, or use the estimator 'identity'."
+            )
+        self.merger.check(state.model, cut)
+        regression = StreamedRegression(state, site, keep_rows=self.estimator.needs is Needs.ROWS)
+        try:
+            linear_map = self.estimator.estimate(regression)
+            figures = report.CutReport(cut=cut)
+            if linear_map is not None:
+                figures = report.measure(cut, site.layer, regression, linear_map)
+        finally:
+            regression.close()
+        self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
+        self.merger.merge(state.model, cut, linear_map)
+        return figures
+
+    def _vetoed(self, state: PruningState, cut: Cut) -> bool:
+        reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]
+        if reasons:
+            logger.info("{} is vetoed: {}", cut, "; ".join(reasons))
+            state.vetoed.append(cut)
+        return bool(reasons)
+
+    def _measure_objective(self, state: PruningState, name: str) -> None:
+        if state.objective is not None:
+            self.metrics[name] = state.objective.evaluate(state)
+
+    def _plan(self, state: PruningState, budget: Budget, calibration: Calibration) -> Plan:
+        config = self.dense.model.config
+        return Plan(
+            cuts=tuple(state.cuts),
+            model=ModelIdentity(
+                model_type=config.model_type,
+                layer_count=len(self.dense.numbers),
+                parameter_count=self.dense.parameter_count,
+                name=config.name_or_path or "",
+            ),
+            budget=budget,
+            selector=self.registry.spec("selector", self.selector),
+            estimator=self.registry.spec("estimator", self.estimator),
+            merger=self.registry.spec("merger", self.merger),
+            calibration=calibration.record(state.tokens),
+            billhook=__version__,
+        )
+
+    def _clock(self, name: str, seconds: float) -> None:
+        self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def _sizes(dense: ModelView, pruned: ModelView) -> dict[str, float]:
+    return {
+        "layers_before": len(dense.numbers),
+        "layers_after": len(pruned.numbers),
+        "parameters_before": dense.parameter_count,
+        "parameters_after": pruned.parameter_count,
+        "ratio": 1 - pruned.parameter_count / dense.parameter_count,
+    }

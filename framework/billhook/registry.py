@@ -1,0 +1,331 @@
+"""Registry: which plugins there are, and which strategies and adapters they offer by name."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib import metadata
+from types import ModuleType
+from typing import Any, Literal
+
+import attrs
+import pluggy
+from loguru import logger
+
+from billhook import hookspecs
+from billhook.adapter import Adapter
+from billhook.errors import (
+    AmbiguousStrategy,
+    InvalidConfig,
+    PluginError,
+    UnknownStrategy,
+    UnsupportedArchitecture,
+    did_you_mean,
+    listing,
+)
+from billhook.roles import ROLES, Role, Strategy, build, options_of
+
+GROUP = "billhook"
+"""The entry-point group that plugins are found by."""
+
+DISABLE_VARIABLE = "BILLHOOK_DISABLE_PLUGINS"
+"""Environment variable: entry-point names, distributions or ``dist:name``, separated by commas, not to load."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@attrs.frozen(kw_only=True)
+class PluginInfo:
+    """One plugin: what it is called, where it comes from, what became of it.
+
+    ``status`` is ``loaded``, ``blocked`` (by name), ``failed`` (its import raised) or ``invalid`` (it breaks a rule
+    of the plugin system); ``reason`` says why, and is empty when loaded.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: Literal["loaded", "blocked", "failed", "invalid"]
+    reason: str = ""
+    hooks: tuple[str, ...] = ()
+
+    @property
+    def qualified(self) -> str:
+        """``dist:name``."""
+        return f"{self.distribution}:{self.name}"
+
+
+@attrs.frozen(kw_only=True)
+class StrategySpec:
+    """A strategy as data: its qualified name and the options that differ from the defaults.
+
+    ``name`` is ``dist:name`` for a registered class, and ``module.Class`` in parentheses for one that is not, which
+    can be printed and compared but not built again from a file.
+    """
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        return f"{self.name.removeprefix('billhook:')}({options})" if options else self.name.removeprefix("billhook:")
+
+
+class Registry:
+    """Plugins, and the strategies and adapters they offer.
+
+    A value of its own rather than a global, so that tests and pruners can hold different ones;
+    :func:`default_registry` is the one made of all installed plugins.
+    """
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._distributions: dict[str, str] = {}
+        self.plugins: list[PluginInfo] = []
+        self._problems: list[str] = []
+
+    @classmethod
+    def from_entry_points(
+        cls, entry_points: Iterable[metadata.EntryPoint] | None = None, blocked: Collection[str] | None = None
+    ) -> Registry:
+        """Load every entry point of the group, or those given.
+
+        A plugin that fails on import is logged and skipped; one that breaks a rule is noted, and makes the first
+        look-up raise. ``blocked`` defaults to what ``BILLHOOK_DISABLE_PLUGINS`` names.
+        """
+        registry = cls()
+        if entry_points is None:
+            entry_points = metadata.entry_points(group=GROUP)
+        if blocked is None:
+            blocked = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
+        # Not pluggy's own loader: it silently skips the second of two distributions with the same entry-point
+        # name, and one failing import keeps all the rest from loading.
+        for entry in sorted(entry_points, key=lambda e: (_distribution(e) != GROUP, _distribution(e), e.name)):
+            registry._load(entry, blocked)
+        return registry
+
+    def extended(self, plugins: Iterable[object]) -> Registry:
+        """A registry with the same plugins and these objects on top; this one stays as it is.
+
+        Raises:
+            PluginError: one of them implements an unknown hook, or takes an unknown argument.
+        """
+        registry = Registry()
+        registry.plugins = list(self.plugins)
+        registry._problems = list(self._problems)
+        for name, plugin in self._manager.list_name_plugin():
+            if plugin is not None:
+                registry._register(plugin, name, self._distributions[name])
+        for number, plugin in enumerate(plugins):
+            registry._register(plugin, f"{_plain_name(plugin)}#{number}", "this-program")
+        registry._raise_problems()
+        return registry
+
+    @property
+    def hook(self) -> Any:
+        """Pluggy's relay: ``registry.hook.billhook_after_cut(state=…, cut=…, report=…)``."""
+        self._raise_problems()
+        return self._manager.hook
+
+    def names(self, role: Role) -> list[str]:
+        """Short names of a role's strategies, in order."""
+        return sorted(self._offers[role])
+
+    def qualified_names(self, role: Role) -> list[str]:
+        """``dist:name`` of every offer of a role, in order."""
+        return sorted(f"{dist}:{name}" for name, offers in self._offers[role].items() for dist in offers)
+
+    def create(self, role: Role, name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+        """Build the strategy called ``name`` (or ``dist:name``).
+
+        Options may be JSON values (lists for tuples, dictionaries for nested values).
+
+        Raises:
+            UnknownStrategy: nobody offers the name; the nearest one is suggested.
+            AmbiguousStrategy: two distributions offer it.
+            InvalidConfig: an option is unknown or outside its range.
+            PluginError: an installed plugin breaks a rule.
+        """
+        strategy = build(self._factory(role, name), options or {}, f"{role} {name!r}")
+        if not _plays(role, strategy):
+            raise PluginError(f"The {role} {name!r} is a {type(strategy).__name__}, which is no {role.capitalize()}.")
+        return strategy
+
+    def resolve(self, role: Role, given: str | Strategy) -> Strategy:
+        """``given`` itself if it is a strategy of that role, else the one it names."""
+        if isinstance(given, str):
+            return self.create(role, given)
+        if not _plays(role, given):
+            raise InvalidConfig(
+                f"The {role} must be a name or a {role.capitalize()} object; got {given!r}."
+                + (" That is the class; call it." if isinstance(given, type) else "")
+            )
+        return given
+
+    def spec(self, role: Role, strategy: Strategy) -> StrategySpec:
+        """The strategy as data: see :class:`StrategySpec`."""
+        for name, offers in sorted(self._offers[role].items()):
+            for dist, factory in sorted(offers.items()):
+                if factory is type(strategy):
+                    return StrategySpec(name=f"{dist}:{name}", options=options_of(strategy))
+        return StrategySpec(name=f"({type(strategy).__module__}.{type(strategy).__qualname__})")
+
+    def adapter_for(self, model_type: str) -> Adapter:
+        """The adapter that serves this ``config.model_type``.
+
+        Raises:
+            UnsupportedArchitecture: none does; lists the known ones and says how to add one.
+            PluginError: two distributions do.
+        """
+        offers = self._adapters.get(model_type, {})
+        if len(offers) > 1:
+            raise PluginError(
+                f"Model type {model_type!r} is served by {listing(offers)}. Block one with {DISABLE_VARIABLE}."
+            )
+        if not offers:
+            known = list(self._adapters)
+            raise UnsupportedArchitecture(
+                f"No adapter knows the model type {model_type!r}.{did_you_mean(model_type, known)} Known: "
+                f"{listing(known)}. A new one is about 20 lines of data: see docs/adapters.md."
+            )
+        return next(iter(offers.values()))
+
+    def adapters(self) -> list[Adapter]:
+        """Every adapter, once, by name."""
+        distinct = {id(a): a for offers in self._adapters.values() for a in offers.values()}
+        return sorted(distinct.values(), key=lambda adapter: adapter.name)
+
+    @functools.cached_property
+    def _offers(self) -> dict[Role, dict[str, dict[str, Callable[..., Strategy]]]]:
+        """By role, name and distribution: the factory."""
+        return {role: self._collect(role) for role in ROLES}
+
+    @functools.cached_property
+    def _adapters(self) -> dict[str, dict[str, Adapter]]:
+        """By model type and distribution: the adapter."""
+        table: dict[str, dict[str, Adapter]] = {}
+
+        def offer(distribution: str, adapter: Adapter) -> None:
+            if not isinstance(adapter, Adapter):
+                raise PluginError(f"{distribution} offers {adapter!r} as an adapter, which is no Adapter instance.")
+            for model_type in adapter.model_types:
+                if distribution in table.setdefault(model_type, {}):
+                    raise PluginError(f"{distribution} offers two adapters for the model type {model_type!r}.")
+                table[model_type][distribution] = adapter
+
+        self._call_each("billhook_register_adapters", offer)
+        return table
+
+    def _collect(self, role: Role) -> dict[str, dict[str, Callable[..., Strategy]]]:
+        table: dict[str, dict[str, Callable[..., Strategy]]] = {}
+
+        def offer(distribution: str, name: str, factory: Callable[..., Strategy]) -> None:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise PluginError(
+                    f"{distribution} offers a {role} named {name!r}. Names are lower-case words joined by '-'."
+                )
+            if not callable(factory) or (isinstance(factory, type) and not issubclass(factory, ROLES[role].base)):
+                raise PluginError(
+                    f"{distribution} offers {factory!r} as the {role} {name!r}, which is no "
+                    f"{role.capitalize()} class, nor a function that returns one."
+                )
+            if distribution in table.setdefault(name, {}):
+                raise PluginError(f"{distribution} offers two {role}s named {name!r}.")
+            table[name][distribution] = factory
+
+        self._call_each(ROLES[role].hook, offer)
+        return table
+
+    def _call_each(self, hook: str, offer: Callable[..., None]) -> None:
+        """Call a registration hook plugin by plugin, so that each offer's origin is known."""
+        self._raise_problems()
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            register = functools.partial(offer, self._distributions[implementation.plugin_name])
+            try:
+                implementation.function(**{name: register for name in implementation.argnames})
+            except PluginError:
+                raise
+            except Exception as error:
+                raise PluginError(f"Plugin {implementation.plugin_name} failed in {hook}: {error}") from error
+
+    def _factory(self, role: Role, name: str) -> Callable[..., Strategy]:
+        distribution, _, short = name.rpartition(":")
+        offers = self._offers[role].get(short, {})
+        if distribution:
+            offers = {d: f for d, f in offers.items() if d == distribution}
+        if not offers:
+            known = self.qualified_names(role) if distribution else self.names(role)
+            raise UnknownStrategy(role, name, known)
+        if len(offers) > 1:
+            raise AmbiguousStrategy(role, name, offers)
+        return next(iter(offers.values()))
+
+    def _load(self, entry: metadata.EntryPoint, blocked: Collection[str]) -> None:
+        distribution = _distribution(entry)
+        version = entry.dist.version if entry.dist else ""
+        info = PluginInfo(name=entry.name, distribution=distribution, version=version, status="loaded")
+        if hit := {entry.name, distribution, info.qualified} & set(blocked):
+            self.plugins.append(attrs.evolve(info, status="blocked", reason=f"{DISABLE_VARIABLE} names {listing(hit)}"))
+            return
+        try:
+            plugin = entry.load()
+        except Exception as error:  # whatever a stranger's import raises must not keep the others from loading
+            reason = f"{type(error).__name__}: {error}"
+            logger.warning("Plugin {} is skipped, its import failed: {}", info.qualified, reason)
+            self.plugins.append(attrs.evolve(info, status="failed", reason=reason))
+            return
+        try:
+            self._register(plugin, info.qualified, distribution)
+        except PluginError as error:
+            self._problems.append(str(error))
+            self.plugins.append(attrs.evolve(info, status="invalid", reason=str(error)))
+            return
+        self.plugins.append(attrs.evolve(info, hooks=_hooks_of(self._manager, plugin)))
+
+    def _register(self, plugin: object, name: str, distribution: str) -> None:
+        if isinstance(plugin, type):
+            raise PluginError(f"Plugin {name} is a class; give an instance or a module.")
+        self._refuse_unknown_hooks(plugin, name)
+        try:
+            self._manager.register(plugin, name=name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"Plugin {name} is not valid: {' '.join(str(error).split())}") from error
+        self._distributions[name] = distribution
+
+    def _refuse_unknown_hooks(self, plugin: object, name: str) -> None:
+        known = [hook for hook in dir(hookspecs) if hook.startswith("billhook_")]
+        for attribute in dir(plugin):
+            if attribute not in known and self._manager.parse_hookimpl_opts(plugin, attribute) is not None:
+                raise PluginError(
+                    f"Plugin {name} implements {attribute}, which is no hook of billhook."
+                    f"{did_you_mean(attribute, known)} Mend it, or block it with {DISABLE_VARIABLE}={name}."
+                )
+
+    def _raise_problems(self) -> None:
+        if self._problems:
+            raise PluginError(" ".join(self._problems))
+
+
+@functools.cache
+def default_registry() -> Registry:
+    """The registry of all installed plugins, loaded at the first call."""
+    return Registry.from_entry_points()
+
+
+def _plays(role: Role, candidate: object) -> bool:
+    return isinstance(candidate, ROLES[role].base)
+
+
+def _distribution(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name.lower().replace("_", "-") if entry.dist else "unknown"
+
+
+def _plain_name(plugin: object) -> str:
+    return plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__name__
+
+
+def _hooks_of(manager: pluggy.PluginManager, plugin: object) -> tuple[str, ...]:
+    return tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))

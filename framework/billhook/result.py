@@ -1,0 +1,51 @@
+"""PruneResult: what a run hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from billhook.plan import Plan
+    from billhook.report import CutReport
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PruneResult:
+    """The pruned model and how it came about.
+
+    Attributes:
+        model: the pruned model, in eval mode, on the device of the dense one. It shares unchanged weights with the
+            dense model in memory: fine-tuning one in place changes the other, so save and reload first.
+        plan: what was cut, and how to do it again.
+        metrics: figures by name: parameters and layers before and after, the ratio reached, seconds by stage,
+            objectives if one was given.
+        reports: one for each cut: how well it was repaired.
+        tokenizer: the one that was given, carried along into checkpoints.
+    """
+
+    model: PreTrainedModel
+    plan: Plan
+    metrics: Mapping[str, float]
+    reports: tuple[CutReport, ...] = ()
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+    def save(self, path: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
+        """Write a checkpoint, reload it and compare: see :func:`billhook.checkpoint.save`.
+
+        Raises:
+            OutputExists: ``path`` is there and ``overwrite`` is False; nothing is written.
+            CheckpointError: the model cannot be saved as it is, or what was written does not reproduce it.
+        """
+        from billhook import checkpoint
+
+        return checkpoint.save(self, Path(path), overwrite=overwrite, verify=verify)
+
+    def __str__(self) -> str:
+        before, after = self.metrics["parameters_before"], self.metrics["parameters_after"]
+        return f"{self.plan}\n  parameters {before:,.0f} -> {after:,.0f} (-{1 - after / before:.1%})"

@@ -1,0 +1,133 @@
+"""Reading documents: from files, lists, data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from billhook.default_text import default_text
+from billhook.errors import CalibrationError
+
+BUILTIN = "builtin"
+"""The calibration part of the text that comes with Python."""
+
+BUILTIN_EVALUATION = "builtin:evaluation"
+"""The rest of it, for measuring."""
+
+TEXT_FIELDS = ("text", "content", "document")
+"""Fields of a record that hold plain text, in order of preference."""
+
+Document = str | list[dict[str, str]]
+"""Plain text, or a chat as ``[{"role": …, "content": …}, …]``."""
+
+
+def documents(source: object) -> tuple[list[Document], str]:
+    """The documents of a source, and what to call it.
+
+    ``source`` is ``builtin``, a file (``.jsonl`` and ``.json`` records, ``.raw`` in WikiText's layout, anything else
+    plain text), a name that ``datasets.load_dataset`` knows (``name``, ``name:config`` or ``name:config:split``), a
+    ``datasets.Dataset`` or another iterable of records, or a sequence of strings.
+
+    Raises:
+        CalibrationError: it cannot be read, holds no text, or is of none of these kinds.
+    """
+    if isinstance(source, Path):
+        found, name = _from_file(source), source.name
+    elif isinstance(source, str):
+        found, name = _from_name(source)
+    elif isinstance(source, Iterable):
+        found, name = [_document(record) for record in source], _describe(source)
+    else:
+        raise CalibrationError(
+            f"Calibration data are a file, a data set, a list of strings or token batches; got {type(source).__name__}."
+        )
+    found = [d for d in found if d and not (isinstance(d, str) and not d.strip())]
+    if not found:
+        raise CalibrationError(f"The calibration text ({name}) is empty.")
+    return found, name
+
+
+def _from_name(source: str) -> tuple[list[Document], str]:
+    if source in (BUILTIN, BUILTIN_EVALUATION):
+        return [default_text("evaluation" if source == BUILTIN_EVALUATION else "calibration")], source
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _from_file(path), source
+    if path.suffix or source.startswith((".", "/", "~")):
+        raise CalibrationError(f"The text file {source} does not exist.")
+    return _from_hub(source), source
+
+
+def _from_file(path: Path) -> list[Document]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"The text file {path} cannot be read: {error}") from error
+    if path.suffix == ".jsonl":
+        return [_document(_parsed(line, path, n)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if path.suffix == ".json":
+        records = _parsed(text, path, 1)
+        return [_document(record) for record in (records if isinstance(records, list) else [records])]
+    return [wikitext(text) if path.suffix == ".raw" else text]
+
+
+def wikitext(raw: str) -> str:
+    """WikiText's raw layout joined the way its perplexities are usually measured: blank lines become empty, the
+    others keep their newline, and two newlines stand between lines."""
+    return "\n\n".join("" if not line.strip() else line + "\n" for line in raw.split("\n"))
+
+
+def _parsed(text: str, path: Path, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CalibrationError(f"{path}, line {line}, is not JSON: {error}") from error
+
+
+def _from_hub(name: str) -> list[Document]:
+    import datasets
+
+    dataset, config, split = (*name.split(":"), "", "")[:3]
+    try:
+        loaded = datasets.load_dataset(dataset, config or None, split=split or "train")
+    except Exception as error:  # the library raises its own, the hub client's, and OSError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CalibrationError(f"Neither a file nor a data set is called {name!r}: {reason}") from error
+    return [_document(record) for record in loaded]
+
+
+def _document(record: object) -> Document:
+    if isinstance(record, str):
+        return record
+    if isinstance(record, Mapping):
+        if messages := record.get("messages") or record.get("conversations"):
+            return [{"role": str(m["role"]), "content": str(m["content"])} for m in messages]
+        for field in TEXT_FIELDS:
+            if isinstance(record.get(field), str):
+                return str(record[field])
+        if "instruction" in record:
+            return _instruction(record)
+    fields = listing_of(record)
+    raise CalibrationError(
+        f"A record of {fields} is no document: a string, or a field 'text', 'messages' or 'instruction', was expected."
+    )
+
+
+def _instruction(record: Mapping[str, Any]) -> Document:
+    """Alpaca's fields as a chat."""
+    question = "\n".join(part for part in (str(record["instruction"]), str(record.get("input") or "")) if part)
+    answer = str(record.get("output") or record.get("response") or "")
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def listing_of(record: object) -> str:
+    """What a record looks like, for messages."""
+    return f"fields {sorted(record)}" if isinstance(record, Mapping) else f"type {type(record).__name__}"
+
+
+def _describe(source: Iterable[object]) -> str:
+    if isinstance(source, Sequence):
+        return f"{len(source)} documents"
+    return type(source).__name__

@@ -1,0 +1,27 @@
+"""Identity: no repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import attrs
+
+from billhook import Estimator, Needs, Regression, hookimpl
+
+
+@attrs.frozen
+class Identity(Estimator):
+    """Leaves the donor as it is: the cut is made and nothing makes up for it (UIDL, ShortGPT). Needs no data."""
+
+    needs: ClassVar[Needs] = Needs.NOTHING
+
+    def estimate(self, regression: Regression) -> None:
+        """Nothing."""
+        return None
+
+
+@hookimpl
+def billhook_register_estimators(register: Callable[[str, Callable[..., Estimator]], None]) -> None:
+    """``identity``."""
+    register("identity", Identity)

@@ -1,0 +1,103 @@
+"""Solving ``(G + λD) T = B`` for the estimators that have a closed form."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+import torch
+from loguru import logger
+from torch import Tensor
+
+from billhook import LinearMap, Moments
+from billhook.errors import InvalidConfig, SingularProblem
+
+Toward = Literal["identity", "zero"]
+
+
+@attrs.frozen
+class Solution:
+    """``weight`` ``[d_in, d_out]`` float64, and in how many directions the data said nothing."""
+
+    weight: Tensor
+    undetermined: int
+
+
+def solve(moments: Moments, *, ridge: float, toward: Toward, bias: bool) -> LinearMap:
+    """Ridge regression from moments: ``(XᵀX + λI)⁻¹ (XᵀR + λT₀)``, λ = ``ridge`` · mean diagonal of ``XᵀX``.
+
+    λ is relative because ``XᵀX`` grows with the number of tokens: the absolute α of ReplaceMe's table 5 does
+    nothing up to 1000 for that reason.
+
+    Args:
+        moments: the sums.
+        ridge: relative strength, 0 for plain least squares.
+        toward: T₀, what ridge pulls to and undetermined directions keep: the identity (the unrepaired model) or zero.
+        bias: fit an intercept too, unpenalised.
+
+    Raises:
+        SingularProblem: without ridge, fewer tokens than columns; or sums that are not finite.
+        InvalidConfig: pulling toward the identity between different widths.
+    """
+    refuse_not_finite(moments)
+    prior = prior_map(moments, toward)
+    sums = moments.centred() if bias else moments
+    if ridge == 0 and moments.token_count < moments.d_in + bias:
+        raise SingularProblem(
+            f"{moments.token_count} calibration tokens cannot determine a map of {moments.d_in} columns. "
+            f"Use more samples, or the estimator 'ridge'."
+        )
+    strength = ridge * float(sums.xx.diagonal().mean())
+    found = _solve_deviation(sums, prior, strength)
+    weight = prior + found.weight
+    intercept = (moments.r - moments.x @ weight) / moments.weight if bias else None
+    return LinearMap(weight, intercept, notes=_notes(found.undetermined, toward))
+
+
+def prior_map(moments: Moments, toward: Toward) -> Tensor:
+    """T₀, ``[d_in, d_out]`` float64."""
+    if toward == "zero":
+        return torch.zeros_like(moments.xr)
+    if moments.d_in != moments.d_out:
+        raise InvalidConfig(f"There is no identity from {moments.d_in} to {moments.d_out} columns; use toward='zero'.")
+    return torch.eye(moments.d_in, dtype=moments.xr.dtype, device=moments.xr.device)
+
+
+def refuse_not_finite(moments: Moments) -> None:
+    """Raise :class:`SingularProblem` when there are no tokens, or a sum is NaN or infinite."""
+    if moments.token_count == 0 or moments.weight <= 0:
+        raise SingularProblem("There are no calibration tokens: everything is padding or weighs nothing.")
+    if not moments.is_finite():
+        raise SingularProblem("The activations are not finite. Run the model in bfloat16 or float32.")
+
+
+def _solve_deviation(sums: Moments, prior: Tensor, strength: float) -> Solution:
+    """``(G + λI) D = B − G T₀`` for the deviation D = T − T₀: small where T₀ is good, so rounding hurts least."""
+    right = sums.xr - sums.xx @ prior
+    gram = sums.xx + strength * torch.eye(sums.d_in, dtype=sums.xx.dtype, device=sums.xx.device)
+    scale = gram.diagonal().clamp_min(torch.finfo(gram.dtype).tiny).rsqrt()  # unit diagonal: sink columns differ by 1e5
+    scaled = gram * scale[:, None] * scale[None, :]
+    factor, failed = torch.linalg.cholesky_ex(scaled)
+    pivots = factor.diagonal()
+    # a pivot below sqrt(d·eps) of a unit diagonal is rounding noise: those columns repeat others
+    if int(failed) == 0 and float(pivots.min()) > (len(gram) * torch.finfo(gram.dtype).eps) ** 0.5:
+        deviation = scale[:, None] * torch.cholesky_solve(scale[:, None] * right, factor)
+        return Solution(deviation, 0)
+    return _solve_determined_part(gram, right)
+
+
+def _solve_determined_part(gram: Tensor, right: Tensor) -> Solution:
+    """The solution of least norm by eigenvalues: directions the data do not determine get no deviation."""
+    values, vectors = torch.linalg.eigh(gram)
+    determined = values > values[-1] * len(gram) * torch.finfo(gram.dtype).eps
+    inverse = torch.where(determined, 1 / values.where(determined, torch.ones_like(values)), 0.0)
+    deviation = vectors @ (inverse[:, None] * (vectors.T @ right))
+    return Solution(deviation, int((~determined).sum()))
+
+
+def _notes(undetermined: int, toward: Toward) -> tuple[str, ...]:
+    if not undetermined:
+        return ()
+    note = f"the data leave {undetermined} directions of the regressor undetermined; the map keeps the {toward} there"
+    logger.warning("{}", note)
+    return (note,)

@@ -1,0 +1,40 @@
+"""Orthogonal: the rotation (or reflection) that comes nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import torch
+
+from billhook import Estimator, LinearMap, Regression, hookimpl
+from billhook.errors import InvalidConfig
+from billhook_strategies.normal_equations import refuse_not_finite
+
+
+@attrs.frozen(kw_only=True)
+class Orthogonal(Estimator):
+    """``T = U Vᵀ`` with ``XᵀR = U Σ Vᵀ``: the orthogonal Procrustes problem (ReplaceMe, table 7).
+
+    Attributes:
+        scaled: multiply by the one factor ``Σσ / ‖X‖²`` that fits best; plain Procrustes keeps lengths.
+    """
+
+    scaled: bool = False
+
+    def estimate(self, regression: Regression) -> LinearMap:
+        """Solve from moments; float64."""
+        moments = regression.moments()
+        refuse_not_finite(moments)
+        if moments.d_in != moments.d_out:
+            raise InvalidConfig(f"A rotation keeps the width; this one goes from {moments.d_in} to {moments.d_out}.")
+        u, sigma, vh = torch.linalg.svd(moments.xr)
+        energy = moments.xx.diagonal().sum()
+        factor = sigma.sum() / energy if self.scaled and float(energy) > 0 else torch.ones_like(energy)
+        return LinearMap(factor * (u @ vh))
+
+
+@hookimpl
+def billhook_register_estimators(register: Callable[[str, Callable[..., Estimator]], None]) -> None:
+    """``orthogonal``."""
+    register("orthogonal", Orthogonal)
