@@ -129,7 +129,8 @@ class ActivationCache:
     def _store(self, tensor: Tensor, tier: str) -> Tensor | Path:
         tensor = tensor.detach()
         if tier == "device" or (tier == "host" and tensor.device.type == "cpu"):
-            return tensor
+            whole = tensor.untyped_storage().nbytes() <= tensor.numel() * tensor.element_size()
+            return tensor if whole else tensor.clone()  # a view would keep more bytes alive than were counted
         if tier == "host":
             pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
             return pinned.copy_(tensor)

@@ -58,21 +58,24 @@ def apply(
         InvalidPlan: the plan belongs to another model, or names strategies that cannot be built from a file.
         CalibrationError: the data are not those of the plan.
     """
-    _refuse_other_model(plan, model)
+    refuse_other_model(plan, model)
     data = Calibration.from_record(plan.calibration) if calibration is None else Calibration.of(calibration)
     tokens = data.tokenize(tokenizer)
     if not any_calibration:
         _refuse_other_data(plan.calibration, tokens.fingerprint)
-    base = _with_strategies_of(plan) if pruner is None else pruner
+    base = pruner_for(plan) if pruner is None else pruner
     redone = attrs.evolve(base, selector=Planned(plan.cuts))
     result = redone.prune(model, tokenizer, calibration=attrs.evolve(data, source=tokens), budget=plan.budget)
-    record = attrs.evolve(data.record(tokens), source=plan.calibration.source if calibration is None else tokens.source)
-    return attrs.evolve(
-        result, plan=attrs.evolve(result.plan, selector=plan.selector, calibration=record), tokenizer=tokenizer
-    )
+    redone_plan = attrs.evolve(result.plan, selector=plan.selector, calibration=data.record(tokens))
+    return attrs.evolve(result, plan=redone_plan)
 
 
-def _with_strategies_of(plan: Plan) -> Pruner:
+def pruner_for(plan: Plan) -> Pruner:
+    """A pruner with the estimator and merger of ``plan``, built from the registry.
+
+    Raises:
+        InvalidPlan: the plan names one that was given as an object and cannot be built from a file.
+    """
     registry = default_registry()
     for spec in (plan.estimator, plan.merger):
         if spec.name.startswith("("):
@@ -86,7 +89,8 @@ def _with_strategies_of(plan: Plan) -> Pruner:
     )
 
 
-def _refuse_other_model(plan: Plan, model: PreTrainedModel) -> None:
+def refuse_other_model(plan: Plan, model: PreTrainedModel) -> None:
+    """Raise :class:`InvalidPlan` unless ``model`` (its weights do not matter) is the kind the plan was made for."""
     ours = (model.config.model_type, model.config.num_hidden_layers, sum(p.numel() for p in model.parameters()))
     theirs = (plan.model.model_type, plan.model.layer_count, plan.model.parameter_count)
     if ours != theirs:

@@ -142,8 +142,8 @@ def _ready_tokens(source: object) -> Tokens | None:
     """Tokens, a tensor of ids, or batches of them; None for everything else."""
     if isinstance(source, Tokens):
         return source
-    if isinstance(source, Tensor):
-        return Tokens.from_batches(source)
+    if _is_batch(source):
+        return Tokens.from_batches(cast("Iterable[Any]", [source]))
     if isinstance(source, list | tuple) and source and _is_batch(source[0]):
         return Tokens.from_batches(cast("Iterable[Any]", source))
     return None

@@ -82,9 +82,11 @@ class DropLayers(Cut):
             raise InvalidCut(f"{self} cannot be dropped: no layer would be left. Ask for fewer layers.")
 
     def repair_site(self, view: ModelView) -> RepairSite | None:
-        """The MLP of the nearest surviving layer before ``start``; the target is the stream entering ``stop``."""
+        """The MLP of the nearest surviving layer before ``start``; the target is what the next survivor is to read."""
         before = [n for n in view.numbers if n < self.start]
-        return RepairSite(layer=before[-1], branch="mlp", target=self.stop) if before else None
+        # not always `stop`: the layers from there on may be gone already
+        target = next((n for n in view.numbers if n >= self.stop), view.original_layer_count)
+        return RepairSite(layer=before[-1], branch="mlp", target=target) if before else None
 
     def remove_from(self, view: ModelView) -> None:
         """Drop the layers, renumber the survivors and their cache slots, shorten the config."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from billhook.calibration import tokenize_whole
-from billhook.errors import CalibrationError
+from billhook.errors import CalibrationError, InvalidConfig
 from billhook.text_source import BUILTIN_EVALUATION, documents
+from billhook.tokens import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,37 +62,61 @@ def evaluate(
     Args:
         model: any causal language model of transformers, pruned or not.
         tokenizer: its tokenizer.
-        text: as the ``source`` of a calibration: a file (``.raw`` in WikiText's layout), strings, a data set.
+        text: as the ``source`` of a calibration: a file (``.raw`` in WikiText's layout), strings, a data set; or the
+            rows that :func:`held_out` made of one (then ``seqlen`` and ``tokens`` are unused).
         seqlen: tokens in a row; each row is predicted by itself.
         tokens: how many tokens to use at most; whole rows only.
         progress: called with ``"scoring"``, rows done, and all rows.
 
     Raises:
         CalibrationError: the text is missing, empty, or shorter than one row.
+        InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
-    found, name = documents(text)
-    whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
-    ids = tokenize_whole(whole, tokenizer)
-    count = min(tokens, len(ids)) // seqlen
-    if count == 0:
-        raise CalibrationError(
-            f"The text ({name}) is too short: {min(tokens, len(ids))} tokens do not fill one row of {seqlen}."
-        )
-    rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
+    rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens)
+    count, seqlen = rows.ids.shape
     total = 0.0
-    for number, row in enumerate(rows.split(1), 1):
-        total += _row_loss(model, row.to(next(model.get_input_embeddings().parameters()).device))
-        if progress is not None:
-            progress("scoring", number, count)
+    with _eval_mode(model):
+        for number, row in enumerate(rows.ids.split(1), 1):
+            total += _row_loss(model, row.to(next(model.get_input_embeddings().parameters()).device))
+            if progress is not None:
+                progress("scoring", number, count)
     predicted = count * (seqlen - 1)
     return Evaluation(
         perplexity=_exp(total / predicted),
         token_count=predicted,
         rows=count,
         seqlen=seqlen,
-        source=name,
+        source=rows.source,
         parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def held_out(text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 1024, tokens: int = 65536) -> Tokens:
+    """The rows that :func:`evaluate` measures on; arguments and errors are those of that function."""
+    if seqlen < 2:
+        raise InvalidConfig(f"The 'seqlen' of an evaluation must be at least 2; got {seqlen}.")
+    found, name = documents(text)
+    whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
+    ids = tokenize_whole(whole, tokenizer)
+    count = min(tokens, len(ids)) // seqlen
+    if count <= 0:
+        raise CalibrationError(
+            f"The text ({name}) is too short: {min(tokens, len(ids))} tokens do not fill one row of {seqlen}."
+        )
+    rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
+    return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
+
+
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout inside; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _row_loss(model: PreTrainedModel, row: Tensor) -> float:

@@ -39,7 +39,8 @@ def insert_after(layer: nn.Module, path: str, linear_map: LinearMap, scale: floa
     """
     old = layer.get_submodule(path)
     like = next(old.parameters())
-    linear = nn.Linear(1, 1, bias=linear_map.bias is not None)
+    # on the meta device: its random initialisation would move the global generator
+    linear = nn.Linear(1, 1, bias=linear_map.bias is not None, device="meta")
     linear.out_features, linear.in_features = linear_map.weight.shape[::-1]
     linear.weight = nn.Parameter(linear_map.weight.T.to(like, copy=True).contiguous())
     if linear_map.bias is not None:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import attrs
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from loguru import logger
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from billhook.errors import InvalidConfig, ModelNotFound, UnusableModel
+from billhook.errors import InvalidConfig, ModelNotFound, UnsupportedArchitecture, UnusableModel, did_you_mean
 from billhook.model_view import refuse_unusable
 
 SMOLLM2 = "smollm2"
@@ -18,37 +29,202 @@ SMOLLM2 = "smollm2"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+HUB_SECONDS = 10.0
+"""How long the hub may take to say whether it has a model. transformers itself retries for half a minute."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, RuntimeError, NotImplementedError, SafetensorError)
+"""What transformers, safetensors and gguf raise on files that they cannot read."""
+
 
 def load(name: str, *, dtype: str = "auto", device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready to prune: eval mode, finite float weights.
 
     Args:
         name: a folder, a ``.gguf`` file, ``smollm2``, or a name on the hub. Remote code is never run.
-        dtype: ``auto`` (the checkpoint's own; a GGUF file's config dtype), ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto`` (the checkpoint's own; for GGUF, which does not say, bfloat16), ``float32``, ``bfloat16`` or
+            ``float16``.
         device: where the weights go, as torch names it.
 
     Raises:
-        ModelNotFound: nothing of that name, or not a model.
-        UnusableModel: quantised (other than GGUF, which is unpacked), or weights that are not finite.
+        ModelNotFound: nothing of that name, or not a model with a tokenizer.
+        UnusableModel: quantised (other than GGUF, which is unpacked), or weights that are missing or not finite.
+        UnsupportedArchitecture: a model that is no causal language model.
         InvalidConfig: an unknown dtype, or a device that is not there.
     """
+    source = find(name, dtype=dtype, device=device)
+    source.skeleton()  # refuses in milliseconds what would fail after minutes
+    tokenizer = source.tokenizer()
+    return source.model(), tokenizer
+
+
+def find(name: str, *, dtype: str = "auto", device: str = "cpu") -> ModelSource:
+    """Find a model without loading it; arguments and errors as for :func:`load`."""
     if dtype != "auto" and dtype not in DTYPES:
         raise InvalidConfig(f"The dtype must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
-    target = _device(device)
+    _refuse_missing_device(device)
     file = _gguf_file(name)
-    model, tokenizer = _load_gguf(file, dtype) if file else _load_stock(name, dtype)
-    refuse_unusable(model)
-    model.to(target)  # type: ignore[arg-type] # transformers' decorator hides nn.Module.to's signature
-    return model.eval(), tokenizer
+    if file is not None:
+        return ModelSource(name=name, place=str(file.parent), gguf=file.name, dtype=dtype, device=device)
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise ModelNotFound(f"{name} is a file; a model is a folder with config.json, or a file that ends in .gguf.")
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelNotFound(f"The folder {name} holds no model: config.json is missing.")
+        return ModelSource(name=name, place=str(path), dtype=dtype, device=device)
+    if name.startswith((".", "/", "~")):
+        raise ModelNotFound(f"There is no model {name!r}: no such folder.")
+    if name.count("/") != 1:
+        raise ModelNotFound(
+            f"There is no model {name!r}: no such folder, and hub names look like 'owner/name'."
+            f"{did_you_mean(name, [SMOLLM2])}"
+        )
+    return ModelSource(name=name, place=name, cached_only=_only_in_cache(name), dtype=dtype, device=device)
 
 
-def _device(name: str) -> torch.device:
+@attrs.frozen(kw_only=True)
+class ModelSource:
+    """A model that was found and is not loaded yet.
+
+    Attributes:
+        name: what the user called it.
+        place: the folder or hub name for transformers.
+        gguf: name of the GGUF file in ``place``, or None.
+        cached_only: the hub cannot be reached; the cache has the model.
+        dtype: as for :func:`load`.
+        device: as for :func:`load`.
+    """
+
+    name: str
+    place: str
+    gguf: str | None = None
+    cached_only: bool = False
+    dtype: str = "auto"
+    device: str = "cpu"
+
+    def config(self) -> PreTrainedConfig | None:
+        """The model's config, which says what it is before its weights are read.
+
+        None for a GGUF file: reading its header takes as long as reading all of it.
+
+        Raises:
+            ModelNotFound: it cannot be read.
+            UnusableModel: it says that the weights are quantised.
+        """
+        if self.gguf:
+            return None
+        try:
+            config = cast(PreTrainedConfig, AutoConfig.from_pretrained(self.place, **self._options))
+        except _UNREADABLE as error:
+            raise self._unloadable(error) from error
+        if quantisation := getattr(config, "quantization_config", None):
+            method = quantisation.get("quant_method", "") if isinstance(quantisation, dict) else ""
+            raise UnusableModel(
+                f"The model {self.name} is quantised{f' ({method})' if method else ''}, and folding needs its weights "
+                f"in floating point. Load the original checkpoint, prune it, and quantise the result."
+            )
+        return config
+
+    def skeleton(self) -> PreTrainedModel | None:
+        """The model without its weights, on the meta device, to check things against before loading.
+
+        None where there is no such short cut: a GGUF file, or a model that cannot be built without memory.
+
+        Raises:
+            UnsupportedArchitecture: a model that is no causal language model.
+        """
+        config = self.config()
+        if config is None:
+            return None
+        try:
+            with torch.device("meta"):
+                return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise self._unloadable(error) from error
+            raise UnsupportedArchitecture(
+                f"The model {self.name} is of type {config.model_type!r}, which is no causal language model. "
+                f"Only those can be pruned."
+            ) from error
+        except (NotImplementedError, RuntimeError):  # an __init__ that computes with values
+            return None
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer.
+
+        Raises:
+            ModelNotFound: there is none, or it cannot be read.
+        """
+        gguf = {"gguf_file": self.gguf} if self.gguf else {}
+        try:
+            loaded = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(self.place, **gguf, **self._options))
+        except ImportError as error:
+            raise self._needs_package(error) from error
+        except (*_UNREADABLE, AttributeError) as error:  # AttributeError: a tokenizer class of None in its config
+            raise ModelNotFound(f"The model {self.name} has no usable tokenizer: {_first_line(error)}") from error
+        if not loaded("word", add_special_tokens=False)["input_ids"]:  # transformers makes an empty one up
+            raise ModelNotFound(f"The model {self.name} has no usable tokenizer: its vocabulary files are missing.")
+        return loaded
+
+    def model(self) -> PreTrainedModel:
+        """The model, weights checked, in eval mode, on its device."""
+        model = self._gguf_model() if self.gguf else self._stock_model()
+        refuse_unusable(model)
+        model.to(self.device)  # type: ignore[arg-type] # transformers' decorator hides nn.Module.to's signature
+        model.eval()
+        return model
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"local_files_only": self.cached_only, "trust_remote_code": False}
+
+    def _stock_model(self) -> PreTrainedModel:
+        wanted = DTYPES.get(self.dtype, "auto")
+        try:
+            model, info = _typed(
+                AutoModelForCausalLM.from_pretrained(
+                    self.place, dtype=wanted, output_loading_info=True, **self._options
+                )
+            )
+        except ImportError as error:
+            raise self._needs_package(error) from error
+        except _UNREADABLE as error:
+            raise self._unloadable(error) from error
+        if missing := sorted(info["missing_keys"]):
+            raise UnusableModel(  # transformers fills them with random numbers and goes on
+                f"The checkpoint {self.name} is damaged: it lacks {missing[0]}"
+                + (f" and {len(missing) - 1} more weights." if missing[1:] else ".")
+            )
+        return model
+
+    def _gguf_model(self) -> PreTrainedModel:
+        try:
+            loaded = AutoModelForCausalLM.from_pretrained(
+                self.place, gguf_file=self.gguf, dtype=torch.float32, **_unpacking(), **self._options
+            )
+        except ImportError as error:
+            raise self._needs_package(error) from error
+        except _UNREADABLE as error:
+            raise self._unloadable(error) from error
+        return _without_quantisation(loaded, DTYPES.get(self.dtype, torch.bfloat16), Path(cast(str, self.gguf)).stem)
+
+    def _unloadable(self, error: Exception) -> ModelNotFound:
+        return ModelNotFound(f"The model {self.name} cannot be loaded: {_first_line(error)}")
+
+    def _needs_package(self, error: ImportError) -> UnusableModel:
+        return UnusableModel(f"The model {self.name} needs a package that is not installed: {_first_line(error)}")
+
+
+def _typed(loaded: object) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+    """Model and loading report: transformers declares the model alone, whatever is asked for."""
+    return cast("tuple[PreTrainedModel, Mapping[str, Any]]", loaded)
+
+
+def _refuse_missing_device(name: str) -> None:
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
-        raise InvalidConfig(f"There is no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return device
+        raise InvalidConfig(f"There is no device {name!r} here: {_first_line(error)}") from error
 
 
 def _gguf_file(name: str) -> Path | None:
@@ -62,19 +238,38 @@ def _gguf_file(name: str) -> Path | None:
         return found[0]
     if not name.endswith(".gguf"):
         return None
-    if not Path(name).is_file():
+    path = Path(name).expanduser()
+    if not path.is_file():
         raise ModelNotFound(f"The GGUF file {name} does not exist.")
-    return Path(name)
+    return path
 
 
-def _load_gguf(file: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    folder = str(file.parent)
+def _only_in_cache(name: str) -> bool:
+    """Whether the hub cannot be asked and the cache has the model; one short question, no retries.
+
+    Raises:
+        ModelNotFound: the hub does not have it, or it cannot be asked and the cache does not have it either.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
-        loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32, **_unpacking())
-    except (OSError, ValueError, NotImplementedError, KeyError) as error:
-        raise ModelNotFound(f"The GGUF file {file} cannot be loaded: {_first_line(error)}") from error
-    return _without_quantisation(loaded, dtype, file.stem), tokenizer
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelNotFound(
+            f"There is no model {name!r}: no such folder, and the hub has none of that name, or does not show it to "
+            f"you (log in for private and gated ones)."
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise ModelNotFound(f"{name!r} on the hub holds no model: config.json is missing.") from error
+    except Exception as error:  # each version of the hub's client raises those of another HTTP library
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            raise ModelNotFound(
+                f"There is no model {name!r}: no such folder, not in the hub's cache on this machine, and the hub "
+                f"cannot be asked ({_first_line(error)})."
+            ) from error
+        logger.info("the hub cannot be asked ({}); {} comes from the cache", _first_line(error), name)
+        return True
+    return False
 
 
 def _unpacking() -> dict[str, object]:
@@ -86,10 +281,9 @@ def _unpacking() -> dict[str, object]:
     return {"quantization_config": GgufConfig(dequantize=True)}
 
 
-def _without_quantisation(loaded: PreTrainedModel, dtype: str, name: str) -> PreTrainedModel:
+def _without_quantisation(loaded: PreTrainedModel, wanted: torch.dtype, name: str) -> PreTrainedModel:
     """The same weights in a model that knows nothing of GGUF, so that it can be saved."""
     config = copy.deepcopy(loaded.config)
-    wanted = DTYPES.get(dtype) or config.dtype or torch.float32
     vars(config).pop("quantization_config", None)
     plain = AutoModelForCausalLM.from_config(config, dtype=wanted)
     weights = {key: value.to(wanted) for key, value in loaded.state_dict().items()}
@@ -99,21 +293,5 @@ def _without_quantisation(loaded: PreTrainedModel, dtype: str, name: str) -> Pre
     return cast(PreTrainedModel, plain)
 
 
-def _load_stock(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    path = Path(name).expanduser()
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ModelNotFound(f"The folder {name} holds no model: config.json is missing.")
-    if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-        raise ModelNotFound(f"There is no model {name!r}: no such folder, and hub names look like 'owner/name'.")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES.get(dtype, "auto"))
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except ImportError as error:
-        raise UnusableModel(f"The model {name} needs a package that is not installed: {_first_line(error)}") from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelNotFound(f"The model {name} cannot be loaded: {_first_line(error)}") from error
-    return model, tokenizer
-
-
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip(" :") for line in str(error).splitlines() if line.strip()), type(error).__name__)

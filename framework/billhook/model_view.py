@@ -26,13 +26,21 @@ class ModelView:
         model: the transformers model; after cuts still an ordinary one, with fewer layers.
         adapter: where its parts are.
         numbers: original numbers of the layers it still has, ascending.
+        original_layer_count: layers of the model that the numbers count in.
     """
 
-    def __init__(self, model: PreTrainedModel, adapter: Adapter, numbers: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        adapter: Adapter,
+        numbers: Sequence[int] | None = None,
+        original_layer_count: int | None = None,
+    ) -> None:
         adapter.check(model.config)
         self.model = model
         self.adapter = adapter
         self.numbers: tuple[int, ...] = tuple(range(len(self.layers)) if numbers is None else numbers)
+        self.original_layer_count = len(self.layers) if original_layer_count is None else original_layer_count
 
     def copy(self) -> ModelView:
         """The same model with modules and config of its own, *sharing every tensor*.
@@ -41,7 +49,7 @@ class ModelView:
         write into it (``billhook.writer`` does so); then copies stay independent.
         """
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
-        return ModelView(copy.deepcopy(self.model, shared), self.adapter, self.numbers)
+        return ModelView(copy.deepcopy(self.model, shared), self.adapter, self.numbers, self.original_layer_count)
 
     @property
     def layers(self) -> nn.ModuleList:

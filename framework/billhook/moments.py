@@ -117,4 +117,5 @@ class Moments:
         NaN if the target does not vary.
         """
         total = float(self.centred().rr.sum())
-        return 1 - self.squared_error(linear_map) / total if total > 0 else float("nan")
+        noise = self.token_count * torch.finfo(torch.float64).eps * float(self.rr.sum())  # what the sums may be off by
+        return 1 - self.squared_error(linear_map) / total if total > noise else float("nan")

@@ -13,8 +13,9 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from billhook.budget import Budget
 from billhook.cut import CUT_KINDS, Cut
-from billhook.errors import BillhookError, InvalidPlan, listing
+from billhook.errors import InvalidPlan, listing
 from billhook.registry import StrategySpec
+from billhook.roles import explain, strict_converter
 
 SCHEMA = 1
 """Version of the JSON layout. A reader refuses a newer one."""
@@ -94,14 +95,15 @@ class Plan:
             raise InvalidPlan(f"This is not a plan: not even JSON ({error}).") from error
         if not isinstance(data, dict) or "cuts" not in data:
             raise InvalidPlan("This is not a plan: a JSON object with 'cuts' was expected.")
-        if data.get("schema", SCHEMA) > SCHEMA:
-            raise InvalidPlan(f"This plan has schema {data['schema']}; this billhook reads up to {SCHEMA}. Update it.")
+        schema = data.get("schema", SCHEMA)
+        if not isinstance(schema, int):
+            raise InvalidPlan(f"This plan is damaged: its schema is {schema!r}, not a number.")
+        if schema > SCHEMA:
+            raise InvalidPlan(f"This plan has schema {schema}; this billhook reads up to {SCHEMA}. Update it.")
         try:
             return _CONVERTER.structure(data, cls)
         except cattrs.BaseValidationError as error:
-            raise InvalidPlan(f"This plan is damaged: {'; '.join(cattrs.transform_error(error))}.") from error
-        except BillhookError as error:
-            raise InvalidPlan(f"This plan is damaged: {error}") from error
+            raise InvalidPlan(f"This plan is damaged: {explain(error)}.") from error
 
     def save(self, path: str | Path) -> None:
         """Write the JSON to a file."""
@@ -141,20 +143,25 @@ def cut_from_data(data: Mapping[str, Any]) -> Cut:
     """The inverse of :func:`cut_to_data`.
 
     Raises:
-        InvalidPlan: an unknown kind, or fields that the kind does not have.
+        InvalidPlan: an unknown kind, or fields that the kind does not have, or values that they cannot have.
     """
+    if not isinstance(data, Mapping):
+        raise InvalidPlan(f"A cut is an object with a 'kind'; got {data!r}.")
     fields = dict(data)
     kind = fields.pop("kind", None)
     if kind not in CUT_KINDS:
         raise InvalidPlan(f"No cut is of kind {kind!r}. Known: {listing(CUT_KINDS)}.")
     try:
-        return CUT_KINDS[kind](**fields)
-    except TypeError as error:
-        raise InvalidPlan(f"A cut of kind {kind!r} has wrong fields: {error}") from error
+        return _FIELDS.structure(fields, CUT_KINDS[kind])
+    except cattrs.BaseValidationError as error:
+        raise InvalidPlan(f"A cut of kind {kind!r} is wrong: {explain(error)}.") from error
+
+
+_FIELDS = strict_converter()
 
 
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = strict_converter()
     converter.register_unstructure_hook_func(lambda cls: isinstance(cls, type) and issubclass(cls, Cut), cut_to_data)
     converter.register_structure_hook_func(
         lambda cls: isinstance(cls, type) and issubclass(cls, Cut), lambda data, _: cut_from_data(data)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import attrs
 from loguru import logger
+from transformers import PreTrainedModel
 
 from billhook import report
 from billhook.activation_cache import CacheBudget
 from billhook.budget import Budget
 from billhook.calibration import Calibration
 from billhook.cut import Cut
-from billhook.errors import InvalidCut
+from billhook.errors import InvalidConfig, InvalidCut, UnsupportedArchitecture
 from billhook.estimator import Estimator, Needs
 from billhook.merger import Merger
 from billhook.model_view import ModelView, refuse_unusable
@@ -28,7 +30,7 @@ from billhook.streamed_regression import StreamedRegression
 from billhook.version import __version__
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -79,6 +81,7 @@ class Pruner:
         Raises:
             BillhookError: any rule that is broken; the subclass and the text say which.
         """
+        _refuse_wrong_types(model, budget)
         registry = self.registry.extended(self.hooks) if self.hooks else self.registry
         run = _Run(self, registry, ModelView(model, registry.adapter_for(model.config.model_type)))
         return run(tokenizer, Calibration.of(calibration), budget)
@@ -203,7 +206,7 @@ class _Run:
                 model_type=config.model_type,
                 layer_count=len(self.dense.numbers),
                 parameter_count=self.dense.parameter_count,
-                name=config.name_or_path or "",
+                name=_public_name(config.name_or_path or ""),
             ),
             budget=budget,
             selector=self.registry.spec("selector", self.selector),
@@ -215,6 +218,20 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def _refuse_wrong_types(model: object, budget: object) -> None:
+    if not isinstance(model, PreTrainedModel):
+        raise UnsupportedArchitecture(
+            f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
+        )
+    if not isinstance(budget, Budget):
+        raise InvalidConfig(f"The budget must be a Budget, for instance Budget(layers=8); got {budget!r}.")
+
+
+def _public_name(name: str) -> str:
+    """A hub name as it is, of a local path only the last part: plans travel, and paths tell about their owner."""
+    return Path(name).name if Path(name).exists() or Path(name).is_absolute() else name
 
 
 def _sizes(dense: ModelView, pruned: ModelView) -> dict[str, float]:

@@ -113,15 +113,14 @@ class Registry:
         Raises:
             PluginError: one of them implements an unknown hook, or takes an unknown argument.
         """
+        self._raise_problems()
         registry = Registry()
         registry.plugins = list(self.plugins)
-        registry._problems = list(self._problems)
         for name, plugin in self._manager.list_name_plugin():
             if plugin is not None:
                 registry._register(plugin, name, self._distributions[name])
-        for number, plugin in enumerate(plugins):
+        for number, plugin in enumerate(plugins, start=len(registry._distributions)):
             registry._register(plugin, f"{_plain_name(plugin)}#{number}", "this-program")
-        registry._raise_problems()
         return registry
 
     @property
@@ -160,7 +159,7 @@ class Registry:
             return self.create(role, given)
         if not _plays(role, given):
             raise InvalidConfig(
-                f"The {role} must be a name or a {role.capitalize()} object; got {given!r}."
+                f"The {role} must be a name or an object of the class {role.capitalize()}; got {given!r}."
                 + (" That is the class; call it." if isinstance(given, type) else "")
             )
         return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
@@ -33,7 +34,43 @@ ROLES: dict[Role, RoleInfo] = {
     "objective": RoleInfo("billhook_register_objectives", Objective),
 }
 
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+def strict_converter() -> cattrs.Converter:
+    """Refuses unknown keys, and values that fit only by losing something: 2.7 for an int, ``"no"`` for a bool."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(int, lambda value, _: _whole(value))
+    converter.register_structure_hook(bool, lambda value, _: _truth(value))
+    return converter
+
+
+def explain(error: cattrs.BaseValidationError) -> str:
+    """What is wrong, and where, in one line; the texts of our own errors as they are."""
+    return "; ".join(text.removesuffix(" @ $") for text in cattrs.transform_error(error, format_exception=_reason))
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and value != number):
+        raise ValueError(f"{value!r} is not a whole number")
+    return number
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    if isinstance(error, BillhookError):
+        return str(error).removesuffix(".")
+    if isinstance(error, AttributeError):  # cattrs asks whatever is given for its keys
+        return "an object with fields was expected"
+    text = cattrs.v.format_exception(error, kind)
+    return str(error) if text.startswith("unknown error") else text.replace(" for type", "")
+
+
+_CONVERTER = strict_converter()
 
 
 def options_of(strategy: Strategy) -> dict[str, Any]:
@@ -54,13 +91,10 @@ def build(factory: Callable[..., Strategy], options: Mapping[str, Any], what: st
     """
     try:
         if isinstance(factory, type) and attrs.has(factory):
-            known = [field.alias or field.name for field in attrs.fields(factory) if field.init]
-            if unknown := [name for name in options if name not in known]:
-                raise InvalidConfig(
-                    f"The {what} has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
-                    f"Options: {listing(known)}."
-                )
+            _refuse_unknown(options, factory, what)
             return cast(Strategy, _CONVERTER.structure(dict(options), factory))
+        if isinstance(factory, functools.partial) and isinstance(factory.func, type) and attrs.has(factory.func):
+            _refuse_unknown(options, factory.func, what)
         return factory(**options)
     except BillhookError:
         raise
@@ -68,9 +102,17 @@ def build(factory: Callable[..., Strategy], options: Mapping[str, Any], what: st
         deliberate = next((e for e in _leaves(error) if isinstance(e, BillhookError)), None)
         if deliberate is not None:
             raise deliberate from error
-        raise InvalidConfig(f"The {what} got a wrong option: {'; '.join(cattrs.transform_error(error))}.") from error
+        raise InvalidConfig(f"The {what} got a wrong option: {explain(error)}.") from error
     except (TypeError, ValueError) as error:
         raise InvalidConfig(f"The {what} got wrong options: {error}") from error
+
+
+def _refuse_unknown(options: Mapping[str, Any], cls: type[Any], what: str) -> None:
+    known = [field.alias or field.name for field in attrs.fields(cls) if field.init]
+    if unknown := [name for name in options if name not in known]:
+        raise InvalidConfig(
+            f"The {what} has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} Options: {listing(known)}."
+        )
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -49,7 +49,7 @@ class PruningState:
         tokens_per_batch: int = 4096,
         progress: Progress = _silent,
     ) -> None:
-        self.dense = dense
+        self.dense = dense.copy()  # eval() must not reach what was handed in
         self.model = dense.copy()
         for view in (self.dense, self.model):
             view.model.eval()
@@ -58,7 +58,7 @@ class PruningState:
         self.objective = objective
         self.progress = progress
         self.cache = ActivationCache(cache)
-        self.flow = Flow(dense, tokens.batches(tokens_per_batch), self.cache)
+        self.flow = Flow(self.dense, tokens.batches(tokens_per_batch), self.cache)
         self.cuts: list[Cut] = []
         self.vetoed: list[Cut] = []
         self.shared_until = self.flow.last

@@ -35,6 +35,7 @@ class StreamedRegression(Regression):
         self._moments: Moments | None = None
         self._sample: list[Rows] = []
         self._warned = False
+        self._epochs = 0
 
     @property
     def d_in(self) -> int:
@@ -68,8 +69,10 @@ class StreamedRegression(Regression):
                 whole = len(pool) // tokens * tokens
                 yield from (pool[start : start + tokens] for start in range(0, whole, tokens))
                 rest = [pool[whole:]]
-        if rest and len(rest[-1]):
+        if sum(map(len, rest)):
             yield concatenate(rest)
+        self._epochs += 1
+        self._state.progress("fitting", self._epochs, None)
 
     def close(self) -> None:
         """Give the cached rows' bytes back."""

@@ -19,6 +19,9 @@ BUILTIN_EVALUATION = "builtin:evaluation"
 TEXT_FIELDS = ("text", "content", "document")
 """Fields of a record that hold plain text, in order of preference."""
 
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+"""What ShareGPT's chats call the roles, and what chat templates do."""
+
 Document = str | list[dict[str, str]]
 """Plain text, or a chat as ``[{"role": …, "content": …}, …]``."""
 
@@ -37,6 +40,10 @@ def documents(source: object) -> tuple[list[Document], str]:
         found, name = _from_file(source), source.name
     elif isinstance(source, str):
         found, name = _from_name(source)
+    elif isinstance(source, Mapping):
+        raise CalibrationError(
+            f"Calibration data with {listing_of(source)} are several sets in one; choose one of them."
+        )
     elif isinstance(source, Iterable):
         found, name = [_document(record) for record in source], _describe(source)
     else:
@@ -53,8 +60,11 @@ def _from_name(source: str) -> tuple[list[Document], str]:
     if source in (BUILTIN, BUILTIN_EVALUATION):
         return [default_text("evaluation" if source == BUILTIN_EVALUATION else "calibration")], source
     path = Path(source).expanduser()
-    if path.is_file():
-        return _from_file(path), source
+    try:
+        if path.is_file():
+            return _from_file(path), source
+    except OSError:  # too long for a name
+        raise CalibrationError("A string names a file or a data set; give texts in a list: [text].") from None
     if path.suffix or source.startswith((".", "/", "~")):
         raise CalibrationError(f"The text file {source} does not exist.")
     return _from_hub(source), source
@@ -66,7 +76,8 @@ def _from_file(path: Path) -> list[Document]:
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"The text file {path} cannot be read: {error}") from error
     if path.suffix == ".jsonl":
-        return [_document(_parsed(line, path, n)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        # not splitlines(): JSON strings may hold U+2028 and the like as they are
+        return [_document(_parsed(line, path, n)) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if path.suffix == ".json":
         records = _parsed(text, path, 1)
         return [_document(record) for record in (records if isinstance(records, list) else [records])]
@@ -103,7 +114,7 @@ def _document(record: object) -> Document:
         return record
     if isinstance(record, Mapping):
         if messages := record.get("messages") or record.get("conversations"):
-            return [{"role": str(m["role"]), "content": str(m["content"])} for m in messages]
+            return [_message(message) for message in messages]
         for field in TEXT_FIELDS:
             if isinstance(record.get(field), str):
                 return str(record[field])
@@ -113,6 +124,14 @@ def _document(record: object) -> Document:
     raise CalibrationError(
         f"A record of {fields} is no document: a string, or a field 'text', 'messages' or 'instruction', was expected."
     )
+
+
+def _message(message: object) -> dict[str, str]:
+    """A turn of a chat; ShareGPT's field names (SlimOrca) are translated."""
+    if not isinstance(message, Mapping) or not (role := message.get("role") or message.get("from")):
+        raise CalibrationError(f"A chat message needs 'role' and 'content'; got {listing_of(message)}.")
+    content = message.get("content") or message.get("value") or ""
+    return {"role": SHAREGPT_ROLES.get(str(role), str(role)), "content": str(content)}
 
 
 def _instruction(record: Mapping[str, Any]) -> Document:

@@ -87,10 +87,12 @@ def measure_windows(
     total = torch.zeros(until + 1, until + 1, dtype=torch.float64)
     count = 0
     for index in range(len(state.flow.batches)):
-        streams = _streams(state, index, until, tokens, skip_sink)
-        for chunk in streams.split(CHUNK_TOKENS, dim=1):
+        streams = _streams(state, index, until)
+        keep = chosen(state.flow.batches[index].keep, tokens, skip_sink).flatten().nonzero()[:, 0]
+        for part in keep.to(streams[0].device).split(CHUNK_TOKENS):
+            chunk = torch.stack([stream[part] for stream in streams])  # [positions, tokens, d_model]
             total += _DISTANCES[metric](chunk).sum(0, dtype=torch.float64).cpu()
-        count += streams.shape[1]
+        count += len(keep)
         state.progress("selecting", index + 1, len(state.flow.batches))
     if count == 0:
         raise InvalidConfig("No token is left to measure: rows of one token lose it to skip_sink=True.")
@@ -100,11 +102,10 @@ def measure_windows(
     return WindowDistances(metric, values, count)
 
 
-def _streams(state: PruningState, index: int, until: int, tokens: Which, skip_sink: bool) -> Tensor:
-    """The chosen tokens of one batch at all positions, ``[positions, tokens, d_model]``, the model's dtype."""
-    keep = chosen(state.flow.batches[index].keep, tokens, skip_sink)
+def _streams(state: PruningState, index: int, until: int) -> list[Tensor]:
+    """One batch at all positions, ``[batch · seq, d_model]`` each, the model's dtype; no copies."""
     walk = state.flow.walk(index)
-    return torch.stack([walk.to(position)[keep.to(walk.batch.stream.device)] for position in range(until + 1)])
+    return [walk.to(position).flatten(0, 1) for position in range(until + 1)]
 
 
 def chosen(keep: Tensor, tokens: Which, skip_sink: bool) -> Tensor:

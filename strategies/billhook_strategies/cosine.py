@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from billhook import Estimator, LinearMap, Needs, Regression, Rows, hookimpl
 from billhook.errors import InvalidConfig, SingularProblem
+from billhook_strategies.normal_equations import refuse_not_finite
 
 
 @attrs.frozen(kw_only=True)
@@ -64,12 +66,14 @@ class Cosine(Estimator):
             raise InvalidConfig(
                 f"Cosine starts at the identity; {regression.d_in} columns cannot become {regression.d_out}."
             )
-        device = regression.moments().xx.device
+        moments = regression.moments()
+        refuse_not_finite(moments)
+        device = moments.xx.device
         weight = torch.eye(regression.d_in, device=device, dtype=torch.float32).requires_grad_()
         with torch.enable_grad():
             loss = self._adam(regression, weight) if self.optimizer == "adam" else self._lbfgs(regression, weight)
         found = weight.detach()
-        if not bool(torch.isfinite(found).all()):
+        if not (bool(torch.isfinite(found).all()) and math.isfinite(loss)):
             raise SingularProblem(
                 f"The cosine loss diverged (last value {loss}). Use a smaller learning_rate, or 'least-squares'."
             )
@@ -110,7 +114,8 @@ class Cosine(Estimator):
             penalty.backward()
             return mean + float(penalty.detach())
 
-        return float(optimizer.step(closure))
+        optimizer.step(closure)  # returns the loss it began with
+        return closure()
 
     def _summed_loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, int]:
         """Sum of ``1 − cos`` over the rows that have a direction, and how many those are."""
@@ -118,10 +123,12 @@ class Cosine(Estimator):
         mapped, wanted = rows.x @ weight, rows.residual
         if self.form == "exact":
             mapped, wanted = mapped + rows.skip, rows.target
+        lengths = mapped.detach().square().sum(-1)
         # without this, rows of zeros (a gap that changed nothing) would give NaN gradients
-        alive = (wanted.square().sum(-1) > 0) & (mapped.detach().square().sum(-1) > 0)
+        alive = (wanted.square().sum(-1) > 0) & (lengths != 0)
         mapped, wanted = mapped[alive], wanted[alive]
-        return (1 - cosine_similarity(mapped, wanted, dim=-1)).sum(), len(wanted)
+        # the second sum is 0, or NaN when lengths have left float32's range, where the cosine would silently be 0
+        return (1 - cosine_similarity(mapped, wanted, dim=-1)).sum() + (0 * lengths).sum(), len(wanted)
 
     def _penalty(self, weight: Tensor) -> Tensor:
         return self.l1 * weight.abs().mean() + self.l2 * weight.square().mean()

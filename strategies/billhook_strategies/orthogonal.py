@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import attrs
 import torch
+from loguru import logger
+from torch import Tensor
 
 from billhook import Estimator, LinearMap, Regression, hookimpl
 from billhook.errors import InvalidConfig
@@ -18,6 +20,8 @@ class Orthogonal(Estimator):
 
     Attributes:
         scaled: multiply by the one factor ``Σσ / ‖X‖²`` that fits best; plain Procrustes keeps lengths.
+
+    Directions that the data do not determine are turned as little as possible, and the report says so.
     """
 
     scaled: bool = False
@@ -29,9 +33,25 @@ class Orthogonal(Estimator):
         if moments.d_in != moments.d_out:
             raise InvalidConfig(f"A rotation keeps the width; this one goes from {moments.d_in} to {moments.d_out}.")
         u, sigma, vh = torch.linalg.svd(moments.xr)
+        rank = int((sigma > sigma[0] * len(sigma) * torch.finfo(sigma.dtype).eps).sum())
+        rotation = u[:, :rank] @ vh[:rank] + _least_turn(u[:, rank:], vh[rank:])
         energy = moments.xx.diagonal().sum()
         factor = sigma.sum() / energy if self.scaled and float(energy) > 0 else torch.ones_like(energy)
-        return LinearMap(factor * (u @ vh))
+        return LinearMap(factor * rotation, notes=_notes(len(sigma) - rank))
+
+
+def _least_turn(u: Tensor, vh: Tensor) -> Tensor:
+    """The map from the span of ``u``'s columns onto that of ``vh``'s rows that keeps lengths and is nearest to I."""
+    a, _, c = torch.linalg.svd(u.T @ vh.T)
+    return u @ a @ c @ vh
+
+
+def _notes(undetermined: int) -> tuple[str, ...]:
+    if not undetermined:
+        return ()
+    note = f"the data leave {undetermined} directions undetermined; they are turned as little as possible"
+    logger.warning("{}", note)
+    return (note,)
 
 
 @hookimpl

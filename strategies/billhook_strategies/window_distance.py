@@ -44,6 +44,12 @@ class WindowDistance(Selector):
     protect_last: int = 1
 
     def __attrs_post_init__(self) -> None:
+        if self.metric not in ("cosine", "angular", "l2"):
+            raise InvalidConfig(
+                f"The 'metric' of WindowDistance must be 'cosine', 'angular' or 'l2'; got {self.metric!r}."
+            )
+        if self.tokens not in ("all", "last"):
+            raise InvalidConfig(f"The 'tokens' of WindowDistance must be 'all' or 'last'; got {self.tokens!r}.")
         if self.windows < 1:
             raise InvalidConfig(f"The 'windows' of WindowDistance must be at least 1; got {self.windows}.")
         if min(self.protect_first, self.protect_last) < 0:

@@ -1,0 +1,89 @@
+"""The command line: parse, call the library, print. One file for each command.
+
+Importing this loads neither torch nor transformers: commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import typer
+
+from billhook.cli import analyze, apply, evaluate, plugins, prune
+from billhook.cli.messages import Messages
+from billhook.errors import BillhookError
+from billhook.version import __version__
+
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""What typer raises on a command line it cannot parse. It exports only this subclass."""
+
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
+"""Names of the errors of torch and Python; by name, since catching torch's would mean importing it."""
+
+app = typer.Typer(
+    help="Prune pre-trained transformers without training; repair every cut in closed form.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (prune, analyze, evaluate, apply, plugins):
+    app.command(command.__name__.rpartition(".")[2])(command.command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"billhook {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _billhook(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; ``arguments`` are those of the process if None.
+
+    Returns:
+        The exit code: 0; 1 after an error of the library, which is told in one line on stderr; 2 when the command
+        line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback.
+    """
+    with Messages() as messages:
+        try:
+            code = app(
+                args=None if arguments is None else list(arguments),
+                prog_name="billhook",
+                standalone_mode=False,
+                obj=messages,
+            )
+        except BillhookError as error:
+            messages.error(str(error))
+            return 1
+        except UsageError as error:
+            return _explain_usage(error, messages)
+        except (KeyboardInterrupt, typer.Abort):
+            code = 130
+        except Exception as error:
+            if type(error).__name__ not in OUT_OF_MEMORY:
+                raise
+            messages.error(
+                f"Out of memory: {error} Try --dtype bfloat16, a smaller --seqlen, or a smaller --cache-mib."
+            )
+            return 1
+        if code == 130:  # newer typer turns an interrupt into this code itself
+            messages.error("Interrupted.")
+        return code if isinstance(code, int) else 0
+
+
+def _explain_usage(error: typer.BadParameter, messages: Messages) -> int:
+    text = error.format_message().replace("Value error, ", "")  # which typer takes over from pydantic
+    where = error.ctx.command_path if error.ctx else "billhook"
+    if text:
+        messages.error(f"{text.rstrip('.')}. See '{where} --help'.")
+    return error.exit_code

@@ -1,0 +1,132 @@
+"""What the commands work on. Imports torch, so commands import this when they run.
+
+Everything is checked from cheap to dear: options before files, files before the tokenizer, and the weights last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from billhook import loading
+from billhook.activation_cache import MIB, CacheBudget
+from billhook.calibration import Calibration
+from billhook.checkpoint import refuse_existing
+from billhook.errors import InvalidConfig, OutputExists, did_you_mean, listing
+from billhook.model_view import ModelView
+from billhook.pruner import Pruner
+from billhook.registry import default_registry
+from billhook.roles import ROLES, Role, Strategy
+from billhook.tokens import Tokens
+
+Settings = dict[str, dict[str, Any]]
+"""Options of strategies, by role and option."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Opened:
+    """A loaded model, its tokenizer, and the calibration with its tokens ready."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    calibration: Calibration
+    tokens: Tokens
+
+
+def open_model(
+    name: str,
+    calibration: Calibration,
+    *,
+    dtype: str,
+    device: str,
+    check: Callable[[PreTrainedModel], object],
+) -> Opened:
+    """Load a model for work on calibration data.
+
+    Args:
+        name: as for :func:`billhook.load`, ``dtype`` and ``device`` too.
+        calibration: tokenised before the weights are read.
+        check: handed the model without its weights, to refuse it early. Skipped for GGUF files, so what it checks
+            must be checked again by whoever does the work.
+    """
+    source = loading.find(name, dtype=dtype, device=device)
+    skeleton = source.skeleton()
+    if skeleton is not None:
+        check(skeleton)
+    tokenizer = source.tokenizer()
+    tokens = calibration.tokenize(tokenizer)
+    if skeleton is not None:
+        refuse_long_rows(skeleton.config, tokens.ids.shape[1])
+    model = source.model()
+    refuse_long_rows(model.config, tokens.ids.shape[1])
+    return Opened(model=model, tokenizer=tokenizer, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
+
+
+def view_of(model: PreTrainedModel) -> ModelView:
+    """The model through its adapter; refuses architectures that none knows."""
+    return ModelView(model, default_registry().adapter_for(model.config.model_type))
+
+
+def refuse_long_rows(config: PreTrainedConfig, seqlen: int) -> None:
+    """Raise :class:`InvalidConfig` when rows have more tokens than the model has positions."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and seqlen > positions:
+        raise InvalidConfig(
+            f"Rows of {seqlen} tokens do not fit the model's {positions} positions. Give less --seqlen."
+        )
+
+
+def check_output(out: Path, overwrite: bool, model: str) -> None:
+    """Refuse an output folder that cannot be made, before anything is computed for it."""
+    refuse_existing(out, overwrite)
+    if out.exists() and Path(model).expanduser().exists() and out.samefile(Path(model).expanduser()):
+        raise OutputExists(f"The output {out} is the model itself. Choose another folder.")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise OutputExists(f"The output {out} cannot be made: {parent} is a file.")
+
+
+def cache_budget(mib: int | None) -> CacheBudget:
+    """The budget for ``--cache-mib``."""
+    return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)
+
+
+def strategies(chosen: Mapping[Role, str | None], settings: Settings) -> dict[str, Strategy]:
+    """The strategies by role: those named, with the pruner's defaults for the rest and the given options."""
+    defaults = {field.name: field.default for field in attrs.fields(Pruner)}
+    made: dict[str, Strategy] = {}
+    for role in ROLES:
+        name = chosen.get(role) or cast("str | None", defaults[role])
+        if name is not None:
+            made[role] = default_registry().create(role, name, settings.get(role, {}))
+        elif role in settings:
+            raise InvalidConfig(f"There are options for the {role}, but no {role} is named. Add --{role} NAME.")
+    return made
+
+
+def parse_settings(given: Sequence[str]) -> Settings:
+    """``role.option=value`` strings; values are JSON where they can be, plain text otherwise."""
+    settings: Settings = {}
+    for text in given:
+        target, equals, value = text.partition("=")
+        role, dot, option = target.partition(".")
+        if not (equals and dot and option):
+            raise InvalidConfig(f"A setting is ROLE.OPTION=VALUE, for instance selector.windows=2; got {text!r}.")
+        if role not in ROLES:
+            raise InvalidConfig(
+                f"There is no role {role!r} to set.{did_you_mean(role, ROLES)} Known: {listing(ROLES)}."
+            )
+        settings.setdefault(role, {})[option] = _json_or_text(value)
+    return settings
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

@@ -1,0 +1,150 @@
+"""Results on stdout: tables to read, or one JSON object to parse."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from billhook.cut import Cut
+    from billhook.report import CutReport
+    from billhook.result import PruneResult
+
+PIPED_WIDTH = 100
+"""Columns when stdout is no terminal: rich's own 80 would cut names off."""
+
+NOTHING = "–"
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """``data`` as one JSON object; NaN and infinity, which JSON has no word for, as null."""
+    print(json.dumps(_finite(data), indent=2))
+
+
+def console() -> Console:
+    """Stdout as it is now. Texts are printed as they are: names may hold brackets."""
+    plain = Console(markup=False, highlight=False, emoji=False)
+    return plain if plain.is_terminal else Console(markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and lines one below the other."""
+    to = console()
+    for part in parts:
+        to.print(part, soft_wrap=isinstance(part, str | Text))
+
+
+def table(*columns: str, left: Iterable[str] = (), title: str | None = None) -> Table:
+    """An empty table; numbers stand to the right, the columns named in ``left`` to the left."""
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="left" if column in left else "right", overflow="fold")
+    return made
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Text:
+    """Lines of ``label  value``; as text, so that a long path is never broken."""
+    rows = list(rows)
+    width = max(len(label) for label, _ in rows)
+    return Text("\n").join(Text.assemble((f"{label:<{width}}", "dim"), "  ", value) for label, value in rows)
+
+
+def listed(cuts: Iterable[Cut]) -> str:
+    """Cuts in their order."""
+    return ", ".join(str(cut) for cut in cuts) or "nothing"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure, or a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else NOTHING
+
+
+def durations(seconds: Mapping[str, float]) -> str:
+    """Seconds by stage, in one line."""
+    return ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
+
+
+def print_result(result: PruneResult, path: Path | None, seconds: Mapping[str, float], *, as_json: bool) -> None:
+    """What a run of the pruner did; ``path`` is None when nothing was written.
+
+    Args:
+        result: of the run.
+        path: where the checkpoint lies.
+        seconds: of the command's own steps.
+        as_json: one JSON object instead of tables.
+    """
+    if as_json:
+        print_json(result_data(result, path, seconds))
+        return
+    show(*([_cut_table(result.reports)] if result.reports else []), facts(_result_facts(result, path, seconds)))
+
+
+def result_data(result: PruneResult, path: Path | None, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Plan, metrics, reports and path as JSON values. ``billhook apply`` takes it as a plan file."""
+    from billhook.checkpoint import report_to_data
+
+    return {
+        "plan": json.loads(result.plan.to_json()),
+        "metrics": {**result.metrics, **{f"seconds_{step}": value for step, value in seconds.items()}},
+        "reports": [report_to_data(report) for report in result.reports],
+        "path": None if path is None else str(path),
+    }
+
+
+def _cut_table(reports: Iterable[CutReport]) -> Table:
+    made = table("dropped", "repaired in", "R²", "cosine cut", "cosine repaired", "tokens", "seconds", left=["dropped"])
+    for report in reports:
+        made.add_row(
+            str(report.cut),
+            NOTHING if report.donor is None else f"layer {report.donor}",
+            number(report.r_squared),
+            number(report.cosine_before, 4),
+            number(report.cosine_after, 4),
+            f"{report.token_count:,}" if report.token_count else NOTHING,
+            f"{report.seconds:.1f}",
+        )
+    return made
+
+
+def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, float]) -> Iterable[tuple[str, str]]:
+    plan, metrics = result.plan, result.metrics
+    yield "model", f"{plan.model.name or plan.model.model_type} ({plan.model.model_type})"
+    yield "layers", f"{metrics['layers_before']} → {metrics['layers_after']}, without {listed(plan.cuts)}"
+    before, after = metrics["parameters_before"], metrics["parameters_after"]
+    yield "parameters", f"{before:,} → {after:,} ({after / before - 1:+.1%})"
+    yield "method", f"{plan.selector} → {plan.estimator} → {plan.merger}"
+    yield "calibration", f"{plan.calibration.token_count:,} tokens of {plan.calibration.source}"
+    if "objective_before" in metrics:
+        unrepaired = "" if result.reports else " (unrepaired)"
+        yield "objective", f"{number(metrics['objective_before'])} → {number(metrics['objective_after'])}{unrepaired}"
+    for report in result.reports:
+        yield from (("note", f"{report.cut}: {note}") for note in report.notes)
+    yield "seconds", _stages(metrics, seconds)
+    yield "checkpoint", "none, this is only the plan" if path is None else str(path)
+
+
+def _stages(metrics: Mapping[str, float], seconds: Mapping[str, float]) -> str:
+    stages = {
+        "loading": seconds.get("loading"),
+        "selecting": metrics.get("seconds_selecting"),
+        "repairing": metrics.get("seconds_repairing"),
+        "saving": seconds.get("saving"),
+    }
+    return durations({name: value for name, value in stages.items() if value is not None})
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None for every float that is not finite, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

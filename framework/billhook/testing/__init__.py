@@ -1,0 +1,79 @@
+"""The test kit: tiny models of every family, hypothesis strategies, and a conformance suite for each role.
+
+Testing an estimator of your own takes one line; the suite checks what :class:`billhook.Estimator` promises::
+
+    from billhook.testing import check_estimator, planted_problems
+    from hypothesis import given
+
+    def test_it_keeps_the_promises_of_an_estimator():
+        check_estimator(MyEstimator(strength=0.1), recovers="full")
+
+    @given(problem=planted_problems(noise=0.1))
+    def test_noise_does_not_carry_it_away(problem):
+        found = MyEstimator(strength=0.1).estimate(problem.regression)
+        assert (found.weight - problem.truth.weight).abs().max() < 0.5
+
+``check_selector``, ``check_merger`` and ``check_adapter`` do the same for the other roles. Only what draws examples
+needs hypothesis (``pip install 'billhook[test]'``).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+_HOME = {
+    "PlantedProblem": "planted",
+    "adapters": "generated",
+    "budgets": "generated",
+    "check_adapter": "adapter_law",
+    "check_estimator": "estimator_law",
+    "check_merger": "merger_law",
+    "check_selector": "selector_law",
+    "linear_maps": "generated",
+    "linearised": "linearisation",
+    "planted_problem": "planted",
+    "planted_problems": "generated",
+    "plans": "generated",
+    "random_map": "planted",
+    "save_tiny_checkpoint": "models",
+    "spans": "generated",
+    "tiny_model": "models",
+    "tiny_models": "generated",
+    "tiny_tokenizer": "models",
+    "tiny_tokens": "models",
+    "tiny_view": "models",
+    "token_batches": "generated",
+}
+"""Public names, and the module each lives in."""
+
+if TYPE_CHECKING:
+    from billhook.testing.adapter_law import check_adapter as check_adapter
+    from billhook.testing.estimator_law import check_estimator as check_estimator
+    from billhook.testing.generated import adapters as adapters
+    from billhook.testing.generated import budgets as budgets
+    from billhook.testing.generated import linear_maps as linear_maps
+    from billhook.testing.generated import plans as plans
+    from billhook.testing.generated import planted_problems as planted_problems
+    from billhook.testing.generated import spans as spans
+    from billhook.testing.generated import tiny_models as tiny_models
+    from billhook.testing.generated import token_batches as token_batches
+    from billhook.testing.linearisation import linearised as linearised
+    from billhook.testing.merger_law import check_merger as check_merger
+    from billhook.testing.models import save_tiny_checkpoint as save_tiny_checkpoint
+    from billhook.testing.models import tiny_model as tiny_model
+    from billhook.testing.models import tiny_tokenizer as tiny_tokenizer
+    from billhook.testing.models import tiny_tokens as tiny_tokens
+    from billhook.testing.models import tiny_view as tiny_view
+    from billhook.testing.planted import PlantedProblem as PlantedProblem
+    from billhook.testing.planted import planted_problem as planted_problem
+    from billhook.testing.planted import random_map as random_map
+    from billhook.testing.selector_law import check_selector as check_selector
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'billhook.testing' has no attribute {name!r}")
+    return getattr(import_module(f"billhook.testing.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(_HOME)

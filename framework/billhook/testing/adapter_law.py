@@ -1,0 +1,216 @@
+"""check_adapter: what every adapter promises."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from billhook.adapter import Adapter
+from billhook.cut import Branch, DropLayers
+from billhook.errors import CannotMerge, InvalidCut
+from billhook.model_view import ModelView
+from billhook.runner import OpenBatch, Runner
+from billhook.testing.expect import Snapshot, close, fail, logits, require
+from billhook.testing.linearisation import linearised
+from billhook.testing.models import tiny_model, tiny_tokens
+from billhook.tokens import TokenBatch
+from billhook.writer import weight_rows
+
+BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
+
+MANY_PARAMETERS = 200_000
+"""A tiny model stays below: suites build hundreds of them."""
+
+
+def check_adapter(adapter: Adapter, **config_overrides: Any) -> None:
+    """Raise AssertionError unless ``adapter`` keeps the promises of :class:`billhook.Adapter`.
+
+    Builds its tiny model for each of its model types and looks whether paths lead somewhere, layers run one at a time
+    compute what the whole model does, what is noted of a branch is what it adds to the stream, and a model that has
+    lost layers generates with its cache as without and survives saving and loading by stock transformers.
+
+    Args:
+        adapter: what to check; it need not be installed.
+        config_overrides: config arguments beside ``tiny_config``, to check a variant of the family.
+    """
+    require(bool(adapter.name) and bool(adapter.model_types), adapter, "it has no name or serves no model type")
+    for model_type in adapter.model_types:
+        who = f"{adapter.name} adapter ({', '.join((model_type, *map(str, config_overrides.items())))})"
+        view = _open(adapter, model_type, config_overrides, who)
+        before = Snapshot(view)
+        _check_parts(view, who)
+        for padding in ("none", "both"):
+            _check_runner(view, tiny_tokens(seed=1, padding=padding).batches()[0], who)
+        _check_contributions(view, who)
+        _check_dropping(view, who)
+        before.require_same(who, "looking must change nothing")
+
+
+def _open(adapter: Adapter, model_type: str, overrides: Mapping[str, Any], who: str) -> ModelView:
+    try:
+        model = tiny_model(adapter, model_type=model_type, **overrides)
+    except Exception as error:  # whatever a config class raises is the finding
+        raise AssertionError(f"{who}: its tiny_config builds no model: {error}") from error
+    size = sum(p.numel() for p in model.parameters())
+    require(size < MANY_PARAMETERS, who, f"its tiny_config makes a model of {size:,} parameters; make it smaller")
+    view = ModelView(model, adapter)
+    require(len(view.layers) == model.config.num_hidden_layers, who, "layers() is not the list the config counts")
+    require(len(view.layers) >= 4, who, "its tiny_config needs at least 4 layers, so that cuts have neighbours")
+    return view
+
+
+def _check_parts(view: ModelView, who: str) -> None:
+    require(view.d_model > 0, who, "the config has no hidden_size")
+    for number in view.numbers:
+        layer = view.layer(number)
+        for branch in BRANCHES:
+            writer = view.writer(number, branch)
+            try:
+                rows = weight_rows(writer)
+            except CannotMerge as error:
+                raise AssertionError(f"{who}: the {branch} writer is no linear layer: {error}") from error
+            require(rows.shape[1] == view.d_model, who, f"the {branch} writer's outputs are not d_model many")
+            _check_output(view, layer, branch, writer, who)
+
+
+def _check_output(view: ModelView, layer: nn.Module, branch: Branch, writer: nn.Module, who: str) -> None:
+    path = view.adapter.output(layer, branch)
+    try:
+        output = layer.get_submodule(path)
+    except AttributeError as error:
+        raise AssertionError(f"{who}: output() leads nowhere: {error}") from error
+    reason = view.adapter.why_not_foldable(branch)
+    law = f"the {branch} output is {path}, which is{'' if output is writer else ' not'} the writer; reason: {reason}"
+    require((output is writer) == (reason is None), who, f"only a module behind the writer prevents folding: {law}")
+
+
+@torch.no_grad()
+def _check_runner(view: ModelView, batch: TokenBatch, who: str) -> None:
+    """Single layers on handed-in streams against the model's own forward, seen by hooks."""
+    inside, leaving = _own_streams(view, batch)
+    runner = Runner(view)
+    opened = runner.open(batch)
+    stream = opened.stream
+    for number, own in zip(view.numbers, inside, strict=True):
+        close(stream[batch.keep], own[batch.keep], who, f"the stream entering layer {number} is not the model's own")
+        entering = stream.clone()
+        following = runner.run(view, number, opened, stream)
+        # streams are cached and handed out again
+        require(torch.equal(stream, entering), who, f"layer {number} writes into the stream that it is given")
+        stream = following
+    close(stream[batch.keep], leaving[batch.keep], who, "the stream leaving the last layer is not the model's own")
+    found = runner.logits(stream[batch.keep]).float()
+    close(found, logits(view.model, batch), who, "norm and head on the last stream do not give the model's logits")
+    require(view.adapter.stream(view.adapter.as_layer_output(stream)) is stream, who, "as_layer_output is not inverse")
+
+
+def _own_streams(view: ModelView, batch: TokenBatch) -> tuple[list[Tensor], Tensor]:
+    """What enters each layer of the whole model, and what leaves the last."""
+    entering: list[Tensor] = []
+    outputs: list[object] = []
+    handles = [layer.register_forward_pre_hook(_first_into(entering), with_kwargs=True) for layer in view.layers]
+    handles.append(view.layers[-1].register_forward_hook(lambda layer, args, output: outputs.append(output)))
+    try:
+        logits(view.model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = outputs[0]
+    return entering, cast(Tensor, last[0] if isinstance(last, tuple) else last)
+
+
+def _first_into(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+    return hook
+
+
+@torch.no_grad()
+def _check_contributions(view: ModelView, who: str) -> None:
+    """What run_recording notes of a branch is what the stream lacks when that branch is silenced."""
+    runner = Runner(view)
+    opened = runner.open(tiny_tokens(seed=2).batches()[0])
+    stream = opened.stream
+    for number in view.numbers:
+        silent = _run_silenced(runner, view, number, opened, stream, BRANCHES)
+        close(silent, stream, who, f"layer {number} adds to the stream what neither of its outputs wrote")
+        only_attention = _run_silenced(runner, view, number, opened, stream, ("mlp",))
+        attention = runner.run_recording(view, number, "attention", opened, stream)
+        law = f"is not what the {{}} of layer {number} adds to the stream"
+        close(attention.output, only_attention - stream, who, "the output noted " + law.format("attention"), 1e-3)
+        mlp = runner.run_recording(view, number, "mlp", opened, stream)
+        close(mlp.output, mlp.leaving - only_attention, who, "the output noted " + law.format("mlp"), 1e-3)
+        stream = mlp.leaving
+
+
+def _run_silenced(
+    runner: Runner, view: ModelView, number: int, opened: OpenBatch, stream: Tensor, branches: Sequence[Branch]
+) -> Tensor:
+    layer = view.layer(number)
+    paths = [view.adapter.output(layer, branch) for branch in branches]
+    handles = [layer.get_submodule(path).register_forward_hook(_silence) for path in paths]
+    try:
+        return runner.run(view, number, opened, stream)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _silence(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    return torch.zeros_like(output)
+
+
+def _check_dropping(view: ModelView, who: str) -> None:
+    count = len(view.numbers)
+    cuts = (DropLayers(1, 2), DropLayers(1, 3), DropLayers(2, count), DropLayers(0, 1))
+    refusals = [cut for cut in cuts if not _drops(view, cut, who)]
+    require(len(refusals) < len(cuts), who, "its config can express none of the usual cuts")
+
+
+def _drops(view: ModelView, cut: DropLayers, who: str) -> bool:
+    """Check one cut; False if the config cannot express it and nothing has changed."""
+    smaller = view.copy()
+    before = Snapshot(smaller)
+    try:
+        smaller.drop_layers(cut.layers)
+    except InvalidCut:
+        before.require_same(who, "a refused cut must change nothing")
+        return False
+    batch = tiny_tokens(seed=3).batches()[0]
+    own = logits(smaller.model, batch)
+    close(own, logits(linearised(view, cut, None), batch), who, f"without {cut} it computes something else")
+    _check_generation(smaller.model, batch, f"{who} without {cut}")
+    _check_reload(smaller.model, batch, own, f"{who} without {cut}")
+    return True
+
+
+@torch.no_grad()
+def _check_generation(model: PreTrainedModel, batch: TokenBatch, who: str) -> None:
+    """Logits token by token through the cache equal those of the whole row: no slot is shared or missing."""
+    whole = model(input_ids=batch.ids, use_cache=False).logits
+    half = batch.ids.shape[1] // 2
+    out = model(input_ids=batch.ids[:, :half], use_cache=True)
+    parts = [out.logits]
+    for position in range(half, batch.ids.shape[1]):
+        token = batch.ids[:, position : position + 1]
+        out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+        parts.append(out.logits)
+    close(torch.cat(parts, dim=1), whole, who, "logits with the cache differ from those without", 1e-3)
+
+
+def _check_reload(model: PreTrainedModel, batch: TokenBatch, own: Tensor, who: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        # an overload that its annotation does not know: with the info, a pair comes back
+        answer: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    loaded, info = answer
+    holes = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]]
+    if holes:
+        fail(who, f"stock transformers loads it with holes: {sorted(map(str, holes))}")
+    close(logits(loaded.eval(), batch), own, who, "after saving and loading it computes something else")

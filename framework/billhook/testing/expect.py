@@ -1,0 +1,107 @@
+"""Assertions that the conformance suites share. Plain functions: no test runner is needed to call them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from billhook.errors import BillhookError
+from billhook.model_view import ModelView
+from billhook.registry import Registry, StrategySpec, default_registry
+from billhook.roles import Role, Strategy
+from billhook.tokens import TokenBatch
+
+TOLERANCE = 1e-4
+"""Share of the largest entry that float32 results of the same computation in another order may differ by: some
+hundreds of roundings of 6e-8 through a few layers, each of which may enlarge the error a few times."""
+
+
+def fail(who: object, law: str) -> NoReturn:
+    """An AssertionError that says who breaks which law."""
+    raise AssertionError(f"{who!r} breaks its contract: {law}")
+
+
+def require(condition: bool, who: object, law: str) -> None:
+    """:func:`fail` unless ``condition``."""
+    if not condition:
+        fail(who, law)
+
+
+def close(found: Tensor, wanted: Tensor, who: object, law: str, tolerance: float = TOLERANCE) -> None:
+    """:func:`fail` unless the two agree to ``tolerance``, relative to the largest entry wanted."""
+    require(found.shape == wanted.shape, who, f"{law}: shapes {list(found.shape)} and {list(wanted.shape)} differ")
+    found, wanted = (t.detach().to(torch.float64) for t in (found, wanted))
+    scale = max(float(wanted.abs().max()), 1e-3) if wanted.numel() else 1.0
+    error = float((found - wanted).abs().max()) / scale if wanted.numel() else 0.0
+    require(error <= tolerance, who, f"{law}: off by {error:.1e} of the largest entry, {tolerance:.0e} is allowed")
+
+
+def raises(kind: type[BillhookError], action: Callable[[], object], who: object, law: str) -> BillhookError:
+    """The error that ``action`` raised; :func:`fail` if it raised none, or one of another kind."""
+    try:
+        action()
+    except kind as error:
+        return error
+    except Exception as error:  # any other error is the finding to report
+        raise AssertionError(
+            f"{who!r} breaks its contract: {law}; {type(error).__name__} was raised: {error}"
+        ) from error
+    fail(who, f"{law}; nothing was raised")
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
+    """Logits of the tokens that are not padding, ``[tokens, vocab]`` float32, without a cache."""
+    out = model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False)
+    found: Tensor = out.logits[batch.keep].float()
+    return found
+
+
+class Snapshot:
+    """What a model view was, to find out later whether anything has changed."""
+
+    def __init__(self, view: ModelView) -> None:
+        self._view = view
+        self._numbers = view.numbers
+        self._config = view.model.config.to_dict()
+        self._modules = [(name, type(module)) for name, module in view.model.named_modules()]
+        self._tensors = {name: tensor.clone() for name, tensor in view.model.state_dict().items()}
+
+    def require_same(self, who: object, law: str) -> None:
+        """:func:`fail` if numbers, config, modules or any weight differ from what they were."""
+        view = self._view
+        require(view.numbers == self._numbers, who, f"{law}: layers {self._numbers} became {view.numbers}")
+        require(view.model.config.to_dict() == self._config, who, f"{law}: the config has changed")
+        modules = [(name, type(module)) for name, module in view.model.named_modules()]
+        require(modules == self._modules, who, f"{law}: the modules have changed")
+        tensors = view.model.state_dict()
+        changed = [n for n, t in self._tensors.items() if not torch.equal(t, tensors[n])]
+        require(not changed, who, f"{law}: weights {', '.join(changed)} have changed")
+
+
+def check_options(role: Role, strategy: Strategy, registry: Registry | None = None) -> None:
+    """A strategy equals the one that its registered name and its options, through JSON, give.
+
+    Not asked of strategies that are not registered: those cannot be built from a file.
+    """
+    registry = default_registry() if registry is None else registry
+    spec = registry.spec(role, strategy)
+    if spec.name.startswith("("):
+        return
+    options = _through_json(strategy, spec)
+    again = registry.create(role, spec.name, options)
+    require(again == strategy, strategy, f"its options {options} give back {again!r}")
+    require(repr(strategy).startswith(type(strategy).__name__), strategy, "its repr does not begin with its class")
+
+
+def _through_json(strategy: Strategy, spec: StrategySpec) -> dict[str, object]:
+    try:
+        found: dict[str, object] = json.loads(json.dumps(dict(spec.options)))
+    except TypeError as error:
+        raise AssertionError(f"{strategy!r} breaks its contract: its options are not JSON values: {error}") from error
+    return found

@@ -1,0 +1,169 @@
+"""Hypothesis strategies: what property tests draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from transformers import PreTrainedModel
+
+from billhook.adapter import Adapter
+from billhook.budget import Budget
+from billhook.cut import Cut, DropLayers
+from billhook.linear_map import LinearMap
+from billhook.plan import CalibrationRecord, ModelIdentity, Plan
+from billhook.registry import StrategySpec, default_registry
+from billhook.testing.models import tiny_model
+from billhook.testing.planted import PlantedProblem, Structure, planted_problem, random_map
+from billhook.tokens import TokenBatch
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError(
+        "The strategies of billhook.testing draw their examples with hypothesis: pip install 'billhook[test]'"
+    ) from error
+
+SEEDS = st.integers(0, 2**31 - 1)
+"""Tensors are made from a drawn seed: entry by entry, hypothesis would spend its time on numbers, not on cases."""
+
+
+def adapters() -> st.SearchStrategy[Adapter]:
+    """One of the installed adapters."""
+    return st.sampled_from(default_registry().adapters())
+
+
+@st.composite
+def tiny_models(
+    draw: st.DrawFn, given: st.SearchStrategy[Adapter] | None = None, layers: st.SearchStrategy[int] | None = None
+) -> PreTrainedModel:
+    """A random tiny model of any family and of any model type its adapter serves; 3 to 6 layers."""
+    adapter = draw(adapters() if given is None else given)
+    model_type = draw(st.sampled_from(adapter.model_types))
+    count = draw(st.integers(3, 6) if layers is None else layers)
+    return tiny_model(model_type, seed=draw(SEEDS), num_hidden_layers=count)
+
+
+@st.composite
+def spans(draw: st.DrawFn, layer_count: int, first: int = 1) -> tuple[int, int]:
+    """``(start, stop)``, half-open, of at least one layer, not before ``first``; never the whole model."""
+    start = draw(st.integers(first, layer_count - 1))
+    longest = layer_count if start > 0 else layer_count - 1
+    return start, draw(st.integers(start + 1, longest))
+
+
+@st.composite
+def linear_maps(draw: st.DrawFn, d_in: int, d_out: int | None = None, *, bias: bool | None = None) -> LinearMap:
+    """A map ``[d_in, d_out]`` in float32 or float64; with a bias, without, or either if ``bias`` is None."""
+    with_bias = draw(st.booleans()) if bias is None else bias
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    found = random_map(d_in, d_out, seed=draw(SEEDS), bias=with_bias)
+    size = draw(st.sampled_from([1.0, 0.1, 0.0]))
+    return LinearMap((size * found.weight).to(dtype), None if found.bias is None else found.bias.to(dtype))
+
+
+@st.composite
+def planted_problems(
+    draw: st.DrawFn,
+    *,
+    noise: float = 0.0,
+    structure: Structure = "full",
+    bias: bool = False,
+    square: bool = True,
+    dtype: torch.dtype = torch.float64,
+) -> PlantedProblem:
+    """A regression whose answer is known, with at least ten tokens a column."""
+    d_in = draw(st.integers(1, 8))
+    return planted_problem(
+        seed=draw(SEEDS),
+        tokens=draw(st.integers(10 * (d_in + 1), 200)),
+        d_in=d_in,
+        d_out=d_in if square else draw(st.integers(1, 8)),
+        structure=structure,
+        bias=bias,
+        noise=noise,
+        dtype=dtype,
+    )
+
+
+def budgets() -> st.SearchStrategy[Budget]:
+    """A budget in layers, parameters or bytes."""
+    shares = st.floats(0, 1, exclude_min=True, exclude_max=True)
+    return st.one_of(
+        st.builds(Budget, layers=st.integers(1, 100)),
+        st.builds(Budget, parameters=shares, of=st.sampled_from(["all", "backbone"])),
+        st.builds(Budget, bytes=st.integers(1, 2**40)),
+    )
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A plan of up to three cuts, with strategies of any name and options."""
+    layer_count = draw(st.integers(8, 80))
+    identity = st.builds(
+        ModelIdentity,
+        model_type=st.text(),
+        layer_count=st.just(layer_count),
+        parameter_count=st.integers(1, 2**40),
+        name=st.text(),
+    )
+    return Plan(
+        cuts=draw(_cuts(layer_count)),
+        model=draw(identity),
+        budget=draw(budgets()),
+        selector=draw(_specs()),
+        estimator=draw(_specs()),
+        merger=draw(_specs()),
+        calibration=draw(_records()),
+        billhook=draw(st.text()),
+    )
+
+
+@st.composite
+def token_batches(draw: st.DrawFn, vocab_size: int = 64) -> TokenBatch:
+    """Up to 4 rows of up to 12 tokens, each padded on the left, on the right or not; one token a row is real."""
+    seq = draw(st.integers(1, 12))
+    keep = [draw(_keep(seq)) for _ in range(draw(st.integers(1, 4)))]
+    generator = torch.Generator().manual_seed(draw(SEEDS))
+    ids = torch.randint(vocab_size, (len(keep), seq), generator=generator)
+    return TokenBatch(ids=ids, keep=torch.tensor(keep))
+
+
+def _keep(seq: int) -> st.SearchStrategy[list[bool]]:
+    def row(real: int, left: bool) -> list[bool]:
+        flags = [True] * real + [False] * (seq - real)
+        return flags[::-1] if left else flags
+
+    return st.builds(row, st.integers(1, seq), st.booleans())
+
+
+@st.composite
+def _cuts(draw: st.DrawFn, layer_count: int) -> tuple[Cut, ...]:
+    edges: Sequence[int] = draw(
+        st.lists(st.integers(1, layer_count), min_size=2, max_size=6, unique=True).filter(lambda e: len(e) % 2 == 0)
+    )
+    edges = sorted(edges)
+    return tuple(DropLayers(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _specs() -> st.SearchStrategy[StrategySpec]:
+    names = st.from_regex(r"[a-z]{1,8}:[a-z]{1,8}(-[a-z]{1,8})?", fullmatch=True)
+    plain = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+    options = st.dictionaries(st.text(min_size=1), st.one_of(plain, st.lists(plain, max_size=3)), max_size=3)
+    return cast("st.SearchStrategy[StrategySpec]", st.builds(StrategySpec, name=names, options=options))
+
+
+def _records() -> st.SearchStrategy[CalibrationRecord]:
+    counts = st.integers(1, 10**6)
+    return st.builds(
+        CalibrationRecord,
+        source=st.text(),
+        samples=counts,
+        seqlen=counts,
+        seed=st.integers(),
+        packing=st.sampled_from(["pack", "pad"]),
+        chat_template=st.booleans(),
+        token_count=counts,
+        fingerprint=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    )

@@ -1,0 +1,42 @@
+"""Every registered adapter keeps its promises, in each of the family's variants that change how layers are built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from billhook import default_registry
+from billhook.testing import check_adapter
+
+ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"attention_bias": False, "mlp_bias": False}),
+    ("llama", {"tie_word_embeddings": True}),
+    ("qwen2", {"use_sliding_window": False}),
+    ("qwen3", {"attention_bias": True}),
+    ("smollm3", {"no_rope_layers": [1, 0, 0, 1]}),
+    ("smollm3", {"use_sliding_window": True, "sliding_window": 8}),
+    ("olmo", {"clip_qkv": 0.5}),
+    ("granite", {"mlp_bias": True, "attention_bias": True}),
+    ("phi3", {"sliding_window": 8}),
+    ("gpt2", {"scale_attn_weights": False}),
+    ("gpt-neox", {"use_parallel_residual": False}),
+    ("falcon", {"new_decoder_architecture": False, "multi_query": True}),
+    ("falcon", {"new_decoder_architecture": False, "parallel_attn": False, "alibi": True}),
+    ("falcon", {"num_ln_in_parallel_attn": 1, "bias": False}),
+    ("opt", {"enable_bias": False, "layer_norm_elementwise_affine": False}),
+    ("gemma2", {"attention_bias": True}),
+    ("gemma3", {"layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]}),
+]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_keeps_its_promises(name: str) -> None:
+    check_adapter(ADAPTERS[name])
+
+
+@pytest.mark.parametrize(("name", "overrides"), VARIANTS, ids=str)
+def test_an_adapter_keeps_its_promises_in_a_variant(name: str, overrides: dict[str, Any]) -> None:
+    check_adapter(ADAPTERS[name], **overrides)

@@ -1,0 +1,213 @@
+"""ModelView: cheap copies that stay apart, original numbers, and models that are turned away."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BitsAndBytesConfig
+
+from billhook import Adapter, ModelView, default_registry
+from billhook.errors import InvalidCut, UnsupportedArchitecture, UnusableModel
+from billhook.model_view import refuse_unusable
+from billhook.testing import tiny_model, tiny_tokens, tiny_view
+from billhook.writer import replace_weight, weight_rows
+
+ADAPTERS = default_registry().adapters()
+by_name = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+
+
+@torch.no_grad()
+def logits(view: ModelView) -> torch.Tensor:
+    found: torch.Tensor = view.model(input_ids=tiny_tokens(2, 6).ids, use_cache=False).logits
+    return found
+
+
+@by_name
+def test_a_copy_shares_every_tensor(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    twin = view.copy()
+    for kind in ("named_parameters", "named_buffers"):
+        ours, theirs = (dict(getattr(v.model, kind)()) for v in (view, twin))
+        assert ours.keys() == theirs.keys()
+        assert all(theirs[name] is tensor for name, tensor in ours.items())
+
+
+@by_name
+def test_a_copy_has_modules_and_a_config_of_its_own(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    twin = view.copy()
+    ours, theirs = ({id(module) for module in v.model.modules()} for v in (view, twin))
+    assert not ours & theirs
+    assert twin.model.config is not view.model.config
+    assert all(getattr(m, "config", twin.model.config) is not view.model.config for m in twin.model.modules())
+
+
+@by_name
+def test_cutting_a_copy_leaves_the_original_as_it_was(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    config, before = copy.deepcopy(view.model.config.to_dict()), logits(view)
+    twin = view.copy()
+    twin.drop_layers([1, 2])
+    replace_weight(twin.writer(0, "mlp"), 2 * weight_rows(twin.writer(0, "mlp")), None)
+    assert view.numbers == (0, 1, 2, 3)
+    assert view.model.config.to_dict() == config
+    assert logits(view).equal(before)
+    assert not logits(twin).equal(before)
+
+
+def test_tied_weights_stay_tied_in_a_copy() -> None:
+    twin = tiny_view(tie_word_embeddings=True).copy()
+    assert twin.model.get_output_embeddings().weight is twin.model.get_input_embeddings().weight
+
+
+def test_a_copy_of_a_cut_view_knows_the_original_numbers() -> None:
+    view = tiny_view()
+    view.drop_layers([1])
+    assert view.copy().numbers == (0, 2, 3)
+    assert view.copy().original_layer_count == 4
+
+
+@by_name
+def test_layers_are_renumbered_for_their_cache_slots(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    view.drop_layers([1])
+    slots = [{m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")} for layer in view.layers]
+    assert slots in ([{0}, {1}, {2}], [set(), set(), set()])
+    assert view.model.config.num_hidden_layers == 3
+
+
+@by_name
+def test_a_cut_model_computes_what_its_layers_compute_one_after_another(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    skipping = view.copy()
+    for layer in (skipping.layer(1), skipping.layer(2)):
+        layer.forward = lambda stream, *args, **kwargs: adapter.as_layer_output(stream)
+    view.drop_layers([1, 2])
+    torch.testing.assert_close(logits(view), logits(skipping))
+
+
+@by_name
+def test_a_cut_model_generates_with_a_cache_what_it_generates_without(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    view.drop_layers([1])
+    ids = tiny_tokens(1, 5).ids
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    with_cache, without = (
+        view.model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=cache, **options)
+        for cache in (True, False)
+    )
+    assert with_cache.tolist() == without.tolist()
+
+
+@given(gone=st.lists(st.sets(st.integers(0, 5), min_size=1, max_size=2), min_size=1, max_size=2))
+def test_several_cuts_count_in_original_numbers(gone: list[set[int]]) -> None:
+    view = tiny_view(num_hidden_layers=6)
+    layers = list(view.layers)
+    for numbers in gone:
+        view.drop_layers(numbers)
+    left = [number for number in range(6) if not any(number in numbers for numbers in gone)]
+    assert view.numbers == tuple(left)
+    assert all(view.layer(number) is layers[number] for number in left)
+
+
+def test_a_lost_layer_cannot_be_asked_for() -> None:
+    view = tiny_view()
+    view.drop_layers([1])
+    with pytest.raises(ValueError, match="not in tuple"):
+        view.layer(1)
+
+
+@pytest.mark.parametrize(("gone", "gaps"), [([], False), ([3], False), ([2, 3], False), ([0], True), ([1, 3], True)])
+def test_a_gap_is_a_lost_layer_before_one_that_stays(gone: list[int], gaps: bool) -> None:
+    view = tiny_view()
+    view.drop_layers(gone)
+    assert view.has_gaps is gaps
+
+
+def test_a_config_that_cannot_express_the_cut_leaves_everything_as_it_was() -> None:
+    view = tiny_view()
+    view.model.config.attn_layer_period = 2  # as Jamba has it, with nothing that says it layer by layer
+    with pytest.raises(InvalidCut, match="attn_layer_period=2"):
+        view.drop_layers([1])
+    assert view.numbers == (0, 1, 2, 3)
+    assert len(view.layers) == view.model.config.num_hidden_layers == 4
+    assert [layer.self_attn.layer_idx for layer in view.layers] == [0, 1, 2, 3]  # type: ignore[union-attr] # a Llama layer
+
+
+@by_name
+def test_the_width_is_that_of_the_embeddings(adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    assert view.d_model == view.model.get_input_embeddings().weight.shape[1]
+
+
+def test_counts_of_parameters_and_bytes() -> None:
+    view = tiny_view(dtype=torch.bfloat16)
+    state = dict(view.model.named_parameters())
+    assert view.parameter_count == sum(tensor.numel() for tensor in state.values())
+    assert view.layer_parameter_count == sum(t.numel() for name, t in state.items() if ".layers." in name)
+    assert view.bytes_per_parameter == 2
+    assert view.dtype == torch.bfloat16
+    assert view.device == torch.device("cpu")
+
+
+def test_a_variant_that_the_adapter_refuses_makes_no_view() -> None:
+    adapter = default_registry().adapter_for("gpt2")
+    model = tiny_model("gpt2", scale_attn_by_inverse_layer_idx=True)
+    with pytest.raises(UnsupportedArchitecture, match="scale_attn_by_inverse_layer_idx=True: attention is scaled"):
+        ModelView(model, adapter)
+
+
+@by_name
+def test_a_sound_model_is_let_pass(adapter: Adapter) -> None:
+    refuse_unusable(tiny_model(adapter))
+
+
+def hurt(value: float) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        with torch.no_grad():
+            model.model.layers[2].mlp.down_proj.weight[3, 1] = value
+
+    return change
+
+
+def quantise(model: Any) -> None:
+    model.config.quantization_config = BitsAndBytesConfig(load_in_8bit=True)
+
+
+def mark_quantised(model: Any) -> None:
+    model.is_quantized = True
+
+
+def offload(model: Any) -> None:
+    model.model.layers[1].to(device="meta")
+
+
+def store_as_integers(model: Any) -> None:
+    model.model.norm.weight = torch.nn.Parameter(torch.ones(16, dtype=torch.int8), requires_grad=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (hurt(math.nan), r"Weight model\.layers\.2\.mlp\.down_proj\.weight holds NaN or infinite"),
+        (hurt(math.inf), r"Weight model\.layers\.2\.mlp\.down_proj\.weight holds NaN or infinite"),
+        (quantise, "This model is quantised.*prune it, and quantise the result"),
+        (mark_quantised, "This model is quantised"),
+        (offload, r"Weight model\.layers\.1\..* lies on the meta device"),
+        (store_as_integers, r"Weight model\.norm\.weight is stored as torch\.int8"),
+    ],
+)
+def test_a_model_that_cannot_be_pruned_is_turned_away_with_the_reason(
+    change: Callable[[Any], None], message: str
+) -> None:
+    model = tiny_model()
+    change(model)
+    with pytest.raises(UnusableModel, match=message):
+        refuse_unusable(model)

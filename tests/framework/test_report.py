@@ -1,0 +1,60 @@
+"""CutReport: the figures of a repair equal those computed directly from its rows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billhook import CutReport, DropLayers, LinearMap, TensorRegression
+from billhook.report import measure
+from billhook.testing import PlantedProblem, random_map
+from tests.strategies import planted_problems
+
+CUT = DropLayers(2, 4)
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).mean())
+
+
+@given(problem=planted_problems(noise=0.5, bias=True), seed=st.integers(0, 100))
+def test_the_figures_are_those_of_the_rows(problem: PlantedProblem, seed: int) -> None:
+    rows = problem.regression.all_rows
+    linear_map = random_map(problem.regression.d_in, seed=seed)
+    report = measure(CUT, 1, problem.regression, linear_map)
+    error = (rows.residual - linear_map(rows.x)).square().sum()
+    explained = 1 - error / (rows.residual - rows.residual.mean(0)).square().sum()
+    assert report.r_squared == pytest.approx(float(explained), rel=1e-8, abs=1e-8)
+    # the sample is float32
+    assert report.cosine_before == pytest.approx(cosine(rows.skip + rows.x, rows.target), abs=1e-5)
+    assert report.cosine_after == pytest.approx(cosine(rows.skip + linear_map(rows.x), rows.target), abs=1e-5)
+
+
+@given(problem=planted_problems(bias=True))
+def test_the_true_map_explains_everything(problem: PlantedProblem) -> None:
+    report = measure(CUT, 1, problem.regression, problem.truth)
+    assert report.r_squared == pytest.approx(1.0)
+    assert report.cosine_after == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_report_says_what_was_cut_repaired_and_assumed() -> None:
+    linear_map = LinearMap(torch.eye(2), notes=("as it was",))
+    report = measure(CUT, 1, TensorRegression(torch.ones(5, 2), torch.ones(5, 2)), linear_map)
+    assert (report.cut, report.donor, report.token_count, report.notes) == (CUT, 1, 5, ("as it was",))
+    assert report.seconds == 0.0
+
+
+def test_between_different_widths_unrepaired_means_without_the_donor() -> None:
+    rows = [torch.randn(20, d, generator=torch.Generator().manual_seed(d)) for d in (3, 2, 2)]
+    report = measure(CUT, 1, TensorRegression(*rows), random_map(3, 2))
+    assert report.cosine_before == pytest.approx(cosine(rows[2], rows[2] + rows[1]), abs=1e-5)
+
+
+def test_an_unrepaired_cut_has_no_figures() -> None:
+    report = CutReport(cut=CUT)
+    assert report.donor is None
+    assert all(math.isnan(value) for value in (report.r_squared, report.cosine_before, report.cosine_after))

@@ -1,0 +1,103 @@
+"""Every registered strategy keeps its role's promises. A new one needs a line here, or a test fails by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+import torch
+
+from billhook import Estimator, Merger, Objective, PruningState, Selector, default_registry
+from billhook.roles import Role
+from billhook.testing import check_estimator, check_merger, check_selector, tiny_tokens, tiny_view
+
+REGISTRY = default_registry()
+
+ESTIMATORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
+    "billhook:cosine": [
+        # one pass of Adam with tiny steps stays near the identity by design
+        ({}, {"recovers": None}),
+        ({"form": "exact", "l1": 0.1, "l2": 0.1, "epochs": 2}, {"recovers": None}),
+        # 1 − cos is flat near its minimum: float32 sees no progress below an angle of about 1e-3
+        ({"optimizer": "lbfgs", "epochs": 200, "rescale": True}, {"recovers": "full", "tolerance": 2e-2}),
+        ({"form": "exact", "optimizer": "lbfgs", "epochs": 200}, {"recovers": "full", "tolerance": 2e-2}),
+    ],
+    "billhook:diagonal": [({}, {"recovers": "diagonal"}), ({"strength": 0.5}, {"recovers": None})],
+    "billhook:identity": [({}, {"recovers": None})],
+    "billhook:least-squares": [({}, {"recovers": "full"}), ({"bias": True}, {"recovers": "full"})],
+    "billhook:orthogonal": [({}, {"recovers": "orthogonal"}), ({"scaled": True}, {"recovers": "orthogonal"})],
+    "billhook:ridge": [
+        ({}, {"recovers": None}),
+        ({"strength": 1e-9}, {"recovers": "full"}),
+        ({"strength": 1e-9, "toward": "zero", "bias": True}, {"recovers": "full"}),
+    ],
+}
+"""By name: options, and what the suite is told about them."""
+
+SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
+    "billhook:fixed-windows": [({"spans": [[1, 2], [4, 6]]}, {"meets_budget": False})],
+    "billhook:window-distance": [
+        ({}, {}),
+        ({"windows": 3, "touching": False, "skip_sink": True}, {"meets_budget": False}),
+        ({"windows": 2, "merge_touching": False, "metric": "l2"}, {}),
+        ({"protect_first": 2, "protect_last": 0}, {"protected": (0, 1)}),
+    ],
+    "billhook:angular": [({}, {})],
+    "billhook:cosine": [({}, {})],
+    "billhook:l2": [({}, {})],
+    "billhook:uidl": [({}, {})],
+}
+
+MERGERS = ("billhook:fold", "billhook:insert")
+OBJECTIVES = ("billhook:perplexity",)
+
+
+@pytest.mark.parametrize(
+    ("role", "configured"),
+    [("estimator", ESTIMATORS), ("selector", SELECTORS), ("merger", MERGERS), ("objective", OBJECTIVES)],
+)
+def test_every_registered_strategy_is_in_the_suite(role: Role, configured: Mapping[str, object]) -> None:
+    ours = {name for name in REGISTRY.qualified_names(role) if name.startswith("billhook:")}
+    assert ours == set(configured)
+
+
+def _cases(table: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]) -> list[Any]:
+    return [
+        pytest.param(name, options, told, id=f"{name.removeprefix('billhook:')}{options or ''}")
+        for name, cases in table.items()
+        for options, told in cases
+    ]
+
+
+@pytest.mark.parametrize(("name", "options", "told"), _cases(ESTIMATORS))
+def test_an_estimator_keeps_its_promises(name: str, options: dict[str, Any], told: dict[str, Any]) -> None:
+    check_estimator(cast(Estimator, REGISTRY.create("estimator", name, options)), **told)
+
+
+@pytest.mark.parametrize(("name", "options", "told"), _cases(SELECTORS))
+def test_a_selector_keeps_its_promises(name: str, options: dict[str, Any], told: dict[str, Any]) -> None:
+    check_selector(cast(Selector, REGISTRY.create("selector", name, options)), **told)
+
+
+@pytest.mark.parametrize("name", MERGERS)
+def test_a_merger_keeps_its_promises(name: str) -> None:
+    check_merger(cast(Merger, REGISTRY.create("merger", name)))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_a_number_that_padding_does_not_move(name: str) -> None:
+    objective = cast(Objective, REGISTRY.create("objective", name))
+    tokens = tiny_tokens(padding="right")
+    ids = tokens.ids.clone()
+    ids[~tokens.keep] = 7
+    padded_otherwise = type(tokens)(ids=ids, keep=tokens.keep)
+    values = []
+    for given in (tokens, tokens, padded_otherwise):
+        state = PruningState(tiny_view(), given, merger=cast(Merger, REGISTRY.create("merger", "fold")))
+        values.append(objective.evaluate(state))
+        state.close()
+    assert torch.isfinite(torch.tensor(values)).all()
+    assert values[0] == values[1]
+    # masked positions still pass through the matrix products of their batch: the last bits may differ
+    assert values[2] == pytest.approx(values[0], rel=1e-5)

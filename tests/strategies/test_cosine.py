@@ -1,0 +1,167 @@
+"""Cosine: a map by gradient, against its loss written out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from billhook import Budget, CacheBudget, Pruner, TensorRegression
+from billhook.errors import InvalidConfig, SingularProblem
+from billhook.testing import PlantedProblem, planted_problem, tiny_model, tiny_tokens
+from billhook_strategies.cosine import Cosine
+from billhook_strategies.fixed_windows import FixedWindows
+from tests.strategies import planted_problems
+
+Form = Literal["approximate", "exact"]
+forms = st.sampled_from(["approximate", "exact"])
+SPREAD = 0.05
+"""Learning rate of tests that want to see Adam get somewhere in a few steps."""
+
+
+def loss_of(problem: PlantedProblem, weight: Tensor, form: Form) -> float:
+    """The mean of 1 − cos over tokens, token by token."""
+    rows = problem.regression.all_rows
+    values = []
+    for x, residual, skip in zip(rows.x, rows.residual, rows.skip, strict=True):
+        base = skip if form == "exact" else torch.zeros_like(skip)
+        a, b = x @ weight.to(x) + base, residual + base
+        values.append(1 - float(a @ b) / float(a.norm() * b.norm()))
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+@given(problem=planted_problems(noise=0.3))
+def test_the_loss_falls_below_that_of_the_identity(form: Form, optimizer: Any, problem: PlantedProblem) -> None:
+    found = Cosine(form=form, optimizer=optimizer, learning_rate=0.01).estimate(problem.regression)
+    identity = torch.eye(len(found.weight))
+    # where one column leaves nothing to turn, both losses are the same
+    assert loss_of(problem, found.weight, form) <= loss_of(problem, identity, form) + 1e-6
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+def test_both_optimisers_come_near_the_best_loss(form: Form) -> None:
+    problem = planted_problem(noise=0.3)
+    adam = Cosine(form=form, learning_rate=SPREAD, epochs=300).estimate(problem.regression)
+    lbfgs = Cosine(form=form, optimizer="lbfgs", epochs=100).estimate(problem.regression)
+    # Adam's steps keep a size of the learning rate
+    assert loss_of(problem, adam.weight, form) == pytest.approx(loss_of(problem, lbfgs.weight, form), abs=2e-3)
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+def test_the_first_step_of_adam_goes_down_the_gradient_written_out(form: Form) -> None:
+    rows = planted_problem(noise=0.3).regression.all_rows
+    base = rows.skip if form == "exact" else torch.zeros_like(rows.skip)
+    a, b = rows.x + base, rows.residual + base
+    along = (a * b).sum(1, keepdim=True) / (a.norm(dim=1, keepdim=True) ** 2)
+    by_row = -(b - along * a) / (a.norm(dim=1, keepdim=True) * b.norm(dim=1, keepdim=True))
+    gradient = rows.x.T @ by_row / len(rows)
+    found = Cosine(form=form, epochs=1).estimate(TensorRegression(rows.x, rows.residual, rows.skip))
+    # Adam divides the first gradient by its own size: each entry moves by the learning rate
+    wanted = torch.eye(8) - 1e-4 * gradient.sign()
+    torch.testing.assert_close(found.weight.double(), wanted.double(), rtol=0, atol=2e-6)
+
+
+def test_the_published_settings_are_the_defaults() -> None:
+    assert Cosine() == Cosine(
+        form="approximate", optimizer="adam", learning_rate=1e-4, batch_tokens=1024, epochs=10, l1=0, l2=0
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_penalties_shrink_what_they_count(optimizer: Any) -> None:
+    regression = planted_problem(noise=0.3).regression
+    options: dict[str, Any] = {"optimizer": optimizer, "learning_rate": SPREAD, "epochs": 60}
+    plain = Cosine(**options).estimate(regression).weight
+    assert Cosine(l1=3.0, **options).estimate(regression).weight.abs().mean() < plain.abs().mean()
+    assert Cosine(l2=3.0, **options).estimate(regression).weight.square().mean() < plain.square().mean()
+
+
+@given(problem=planted_problems(noise=0.3), factor=st.sampled_from([0.9, 0.99, 1.01, 1.1]))
+def test_rescaling_gives_the_length_that_fits_best(problem: PlantedProblem, factor: float) -> None:
+    found = Cosine(epochs=2, rescale=True).estimate(problem.regression)
+    moments, plain = problem.regression.moments(), Cosine(epochs=2).estimate(problem.regression)
+    scale = float((found.weight * plain.weight).sum() / plain.weight.square().sum())
+    torch.testing.assert_close(found.weight, scale * plain.weight)
+    error = moments.squared_error(found)
+    other = type(found)(found.weight * factor)
+    assert error <= moments.squared_error(other) * (1 + 1e-6)  # the map is float32
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+def test_rows_without_a_direction_count_for_nothing(form: Form, optimizer: Any) -> None:
+    rows = planted_problem(noise=0.3, tokens=40).regression.all_rows
+    zeros = torch.zeros(7, 8, dtype=torch.float64)
+    cosine = Cosine(form=form, optimizer=optimizer, batch_tokens=64)
+    wanted = cosine.estimate(TensorRegression(rows.x, rows.residual, rows.skip))
+    padded = [torch.cat([t, zeros]) for t in (rows.x, rows.residual, rows.skip)]
+    found = cosine.estimate(TensorRegression(*padded))
+    # sums over more rows in another order
+    torch.testing.assert_close(found.weight, wanted.weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_gap_that_changes_nothing_is_refused(optimizer: Any) -> None:
+    regression = TensorRegression(torch.ones(10, 4), torch.zeros(10, 4))
+    with pytest.raises(SingularProblem, match="No token has a direction to learn"):
+        Cosine(optimizer=optimizer).estimate(regression)
+
+
+def test_for_lbfgs_the_size_of_batches_does_not_matter() -> None:
+    regression = planted_problem(noise=0.3).regression
+    small, large = (Cosine(optimizer="lbfgs", batch_tokens=size).estimate(regression).weight for size in (7, 1000))
+    # the same sums in another order, amplified by ten steps of line search
+    torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-3)
+
+
+def test_a_rate_that_diverges_is_an_error() -> None:
+    with pytest.raises(SingularProblem, match=r"cosine loss diverged .* smaller learning_rate, or 'least-squares'"):
+        Cosine(learning_rate=1e30, epochs=3).estimate(planted_problem().regression)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_run_with_it_repairs_better_than_merely_dropping(optimizer: Any) -> None:
+    estimator = Cosine(form="exact", optimizer=optimizer, learning_rate=0.01, batch_tokens=32)
+    pruner = Pruner(selector=FixedWindows(spans=((1, 3),)), estimator=estimator)
+    result = pruner.prune(tiny_model(), calibration=tiny_tokens(rows=9, padding="both"), budget=Budget(layers=2))
+    report = result.reports[0]
+    assert report.cosine_after > report.cosine_before
+
+
+def test_the_map_does_not_depend_on_the_room_for_its_rows() -> None:
+    weights = []
+    for budget in (CacheBudget(), CacheBudget(host=2000), CacheBudget(host=0)):
+        pruner = Pruner(selector=FixedWindows(spans=((1, 3),)), estimator=Cosine(batch_tokens=16), cache=budget,
+                        tokens_per_batch=24)  # fmt: skip
+        model = pruner.prune(tiny_model(), calibration=tiny_tokens(rows=6), budget=Budget(layers=2)).model
+        weights.append(model.state_dict()["model.layers.0.mlp.down_proj.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "rough"}, "'form' of Cosine must be 'approximate' or 'exact'; got 'rough'"),
+        ({"optimizer": "sgd"}, "'optimizer' of Cosine must be 'adam' or 'lbfgs'; got 'sgd'"),
+        ({"learning_rate": 0.0}, "'learning_rate' of Cosine must be above 0; got 0.0"),
+        ({"batch_tokens": 0}, "'batch_tokens' of Cosine must be above 0; got 0"),
+        ({"epochs": 0}, "'epochs' of Cosine must be above 0; got 0"),
+        ({"l1": -1.0}, "'l1' of Cosine must not be negative; got -1.0"),
+        ({"l2": float("nan")}, "'l2' of Cosine must not be negative; got nan"),
+    ],
+)
+def test_options_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=message):
+        Cosine(**options)
+
+
+def test_widths_must_agree() -> None:
+    with pytest.raises(InvalidConfig, match="8 columns cannot become 5"):
+        Cosine().estimate(planted_problem(d_out=5).regression)

@@ -1,0 +1,96 @@
+"""The examples in the documentation run, page by page, on a tiny model and few data in place of the real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from billhook import default_registry
+from billhook.cli import main
+from billhook.testing import save_tiny_checkpoint
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "plugins/README.md", *(ROOT / "docs").glob("*.md")]
+)
+FEW = {"samples=64": "samples=4", "tokens=8192": "tokens=2048"}
+"""Amounts of data in Python examples that are for a real model, and what is enough for a tiny one."""
+
+FEW_OPTIONS = {"prune": ("--samples", "4"), "analyze": ("--samples", "2"), "evaluate": ("--tokens", "1024")}
+"""The same for commands; given last, they win."""
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """The code blocks of a page, each moved down to its own lines, so that tracebacks point into the page."""
+    text = page.read_text(encoding="utf-8")
+    for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield "\n" * text.count("\n", 0, match.start(1)) + match[1]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of each ``billhook`` command of a page, in order, without redirections."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("billhook ")]
+    return [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in lines]
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with as many layers as SmolLM2-135M has, 16 columns wide."""
+    return save_tiny_checkpoint(
+        tmp_path_factory.mktemp("models") / "tiny", num_hidden_layers=30, max_position_embeddings=2048
+    )
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "python"))], ids=named)
+def test_the_python_of_a_page_runs(page: Path, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("docs_example")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # attrs and pluggy look a class's module up
+    for code in blocks(page, "python"):
+        for told, done in {**FEW, '"smollm2"': repr(str(stand_in))}.items():
+            code = code.replace(told, done)
+        exec(compile(code, page, "exec"), vars(module))
+    for name, value in list(vars(module).items()):
+        if name.startswith("test_"):
+            value()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=named)
+def test_the_commands_of_a_page_run(
+    page: Path, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("Hazel is cut in winter, when the sap is down. " * 1000, encoding="utf-8")
+    chat = {"messages": [{"role": "user", "content": "Name a tool."}, {"role": "assistant", "content": "A billhook."}]}
+    Path("chats.jsonl").write_text(f"{json.dumps(chat)}\n" * 8, encoding="utf-8")
+    for arguments in commands(page):
+        given = [str(stand_in) if word == "smollm2" else word for word in arguments]
+        code = main([*given, *FEW_OPTIONS.get(given[0], ())])
+        printed = capsys.readouterr()
+        assert code == 0, f"billhook {shlex.join(arguments)}: {printed.err}"
+        if "--dry-run" in given:
+            Path("plan.json").write_text(printed.out, encoding="utf-8")
+
+
+def test_every_served_model_type_stands_in_the_table_of_adapters() -> None:
+    page = (ROOT / "docs/adapters.md").read_text(encoding="utf-8")
+    missing = [t for adapter in default_registry().adapters() for t in adapter.model_types if f"`{t}`" not in page]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
