@@ -1,6 +1,7 @@
 """Writes docs/reference.md from the docstrings and signatures in the source: ``python docs/build_reference.py``.
 
-With ``--check`` it writes nothing, and exits with 1 if the page is out of date. Works on the source text, so that the page is the same whatever versions are installed.
+With ``--check`` it writes nothing, and exits with 1 if the page is out of date. Works on the source text, so that the
+page is the same whatever versions are installed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from billhook.errors import CalibrationError, InvalidPlan
 from billhook.estimator import Estimator
 from billhook.merger import Merger
 from billhook.plan import CalibrationRecord, Plan
-from billhook.pruner import Pruner
+from billhook.pruner import Pruner, refuse_no_model
 from billhook.registry import default_registry
 from billhook.result import PruneResult
 from billhook.selector import Selector
@@ -58,6 +58,7 @@ def apply(
         InvalidPlan: the plan belongs to another model, or names strategies that cannot be built from a file.
         CalibrationError: the data are not those of the plan.
     """
+    refuse_no_model(model)
     refuse_other_model(plan, model)
     data = Calibration.from_record(plan.calibration) if calibration is None else Calibration.of(calibration)
     tokens = data.tokenize(tokenizer)

@@ -86,3 +86,8 @@ def did_you_mean(asked: str, known: Collection[str]) -> str:
 def listing(names: Collection[str]) -> str:
     """Names in order, separated by commas; ``none`` for none."""
     return ", ".join(sorted(names)) or "none"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of somebody else's error that says something, for use within a line of ours."""
+    return next((line.strip(" :") for line in str(error).splitlines() if line.strip(" :")), type(error).__name__)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from billhook.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
+from billhook.model_view import refuse_long_rows
 from billhook.text_source import BUILTIN_EVALUATION, documents
 from billhook.tokens import Tokens
 
@@ -69,7 +70,7 @@ def evaluate(
         progress: called with ``"scoring"``, rows done, and all rows.
 
     Raises:
-        CalibrationError: the text is missing, empty, or shorter than one row.
+        CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
     rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens)
@@ -103,6 +104,7 @@ def held_out(text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 
         raise CalibrationError(
             f"The text ({name}) is too short: {min(tokens, len(ids))} tokens do not fill one row of {seqlen}."
         )
+    refuse_long_rows(model, seqlen)
     rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
     return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
 

@@ -33,6 +33,13 @@ class LinearMap:
                 f"A LinearMap is a weight [d_in, d_out] and a bias [d_out]; got {list(self.weight.shape)} and {bias}."
             )
 
+    def check_width(self, d_model: int) -> None:
+        """Raise :class:`ShapeMismatch` unless the map goes from ``d_model`` columns to ``d_model``."""
+        if self.weight.shape != (d_model, d_model):
+            raise ShapeMismatch(
+                f"A map behind a branch is [d_model, d_model], here {[d_model, d_model]}; got {list(self.weight.shape)}."
+            )
+
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to ``[..., d_in]``, computing in the map's dtype; returns ``[..., d_out]`` in that dtype."""
         y = x.to(self.weight) @ self.weight

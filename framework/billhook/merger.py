@@ -34,4 +34,5 @@ class Merger(abc.ABC):
         Raises:
             CannotMerge: the architecture cannot express the map; the message names the way out.
             InvalidCut: the cut does not fit the model.
+            ShapeMismatch: the map does not go from the stream's width to the stream's width.
         """

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from billhook import layer_lists
-from billhook.errors import UnusableModel
+from billhook.errors import CalibrationError, UnusableModel
 from billhook.writer import all_finite
 
 if TYPE_CHECKING:
@@ -120,6 +120,22 @@ def _renumber(layer: nn.Module, position: int) -> None:
     for module in layer.modules():
         if isinstance(getattr(module, "layer_idx", None), int):
             module.layer_idx = position  # type: ignore[assignment] # an int attribute, not a submodule
+
+
+def refuse_long_rows(model: PreTrainedModel, seq: int) -> None:
+    """Turn away rows that run off a table of positions (GPT-2, OPT); computed positions (rotary) have no end.
+
+    Raises:
+        CalibrationError: rows of ``seq`` tokens are longer than the table.
+    """
+    words = model.get_input_embeddings()
+    has_table = any(isinstance(module, nn.Embedding) and module is not words for module in model.modules())
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if has_table and isinstance(limit, int) and seq > limit:
+        raise CalibrationError(
+            f"Rows of {seq} tokens are too long: this {model.config.model_type} model has {limit} positions. "
+            f"Use a smaller seqlen."
+        )
 
 
 def refuse_unusable(model: PreTrainedModel) -> None:

@@ -16,7 +16,7 @@ from billhook.activation_cache import CacheBudget
 from billhook.budget import Budget
 from billhook.calibration import Calibration
 from billhook.cut import Cut
-from billhook.errors import InvalidConfig, InvalidCut, UnsupportedArchitecture
+from billhook.errors import InvalidConfig, InvalidCut, SingularProblem, UnsupportedArchitecture
 from billhook.estimator import Estimator, Needs
 from billhook.merger import Merger
 from billhook.model_view import ModelView, refuse_unusable
@@ -28,9 +28,13 @@ from billhook.selector import Selector
 from billhook.state import PruningState
 from billhook.streamed_regression import StreamedRegression
 from billhook.version import __version__
+from billhook.writer import all_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from billhook.linear_map import LinearMap
+    from billhook.regression import Regression
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -81,7 +85,8 @@ class Pruner:
         Raises:
             BillhookError: any rule that is broken; the subclass and the text say which.
         """
-        _refuse_wrong_types(model, budget)
+        refuse_no_model(model)
+        _refuse_no_budget(budget)
         registry = self.registry.extended(self.hooks) if self.hooks else self.registry
         run = _Run(self, registry, ModelView(model, registry.adapter_for(model.config.model_type)))
         return run(tokenizer, Calibration.of(calibration), budget)
@@ -157,7 +162,7 @@ class _Run:
         began = time.perf_counter()
         cut.check(state.model)
         if self.estimator.needs is Needs.NOTHING:
-            linear_map, figures = None, report.CutReport(cut=cut)
+            linear_map, figures = self._known_map(state, cut), report.CutReport(cut=cut)
             self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
             self.merger.merge(state.model, cut, linear_map)
         else:
@@ -177,7 +182,7 @@ class _Run:
         self.merger.check(state.model, cut)
         regression = StreamedRegression(state, site, keep_rows=self.estimator.needs is Needs.ROWS)
         try:
-            linear_map = self.estimator.estimate(regression)
+            linear_map = self._estimate(regression)
             figures = report.CutReport(cut=cut)
             if linear_map is not None:
                 figures = report.measure(cut, site.layer, regression, linear_map)
@@ -186,6 +191,17 @@ class _Run:
         self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
         self.merger.merge(state.model, cut, linear_map)
         return figures
+
+    def _known_map(self, state: PruningState, cut: Cut) -> LinearMap | None:
+        """The map of an estimator that needs no data; None where no layer could carry it."""
+        site = cut.repair_site(state.model)
+        return None if site is None else self._estimate(StreamedRegression(state, site, keep_rows=False))
+
+    def _estimate(self, regression: Regression) -> LinearMap | None:
+        linear_map = self.estimator.estimate(regression)
+        if linear_map is not None and not all_finite(linear_map.weight):
+            raise SingularProblem(f"The estimator {self.estimator!r} gave a map that is not finite. Use another one.")
+        return linear_map
 
     def _vetoed(self, state: PruningState, cut: Cut) -> bool:
         reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]
@@ -220,11 +236,15 @@ class _Run:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
 
 
-def _refuse_wrong_types(model: object, budget: object) -> None:
+def refuse_no_model(model: object) -> None:
+    """Raise :class:`UnsupportedArchitecture` for what is no model at all, a name for instance."""
     if not isinstance(model, PreTrainedModel):
         raise UnsupportedArchitecture(
             f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
         )
+
+
+def _refuse_no_budget(budget: object) -> None:
     if not isinstance(budget, Budget):
         raise InvalidConfig(f"The budget must be a Budget, for instance Budget(layers=8); got {budget!r}.")
 

@@ -57,6 +57,10 @@ class PluginInfo:
         return f"{self.distribution}:{self.name}"
 
 
+def _plain_dict(options: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(options)  # not dict itself: type checkers see its many signatures
+
+
 @attrs.frozen(kw_only=True)
 class StrategySpec:
     """A strategy as data: its qualified name and the options that differ from the defaults.
@@ -66,7 +70,7 @@ class StrategySpec:
     """
 
     name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=_plain_dict)
 
     def __str__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
@@ -224,7 +228,7 @@ class Registry:
         def offer(distribution: str, name: str, factory: Callable[..., Strategy]) -> None:
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise PluginError(
-                    f"{distribution} offers a {role} named {name!r}. Names are lower-case words joined by '-'."
+                    f"{distribution} offers the {role} {name!r}. Names are lower-case words joined by '-'."
                 )
             if not callable(factory) or (isinstance(factory, type) and not issubclass(factory, ROLES[role].base)):
                 raise PluginError(
@@ -248,7 +252,11 @@ class Registry:
             except PluginError:
                 raise
             except Exception as error:
-                raise PluginError(f"Plugin {implementation.plugin_name} failed in {hook}: {error}") from error
+                name = implementation.plugin_name
+                raise PluginError(
+                    f"Plugin {name} failed in {hook}: {type(error).__name__}: {error}. "
+                    f"Mend it, or block it with {DISABLE_VARIABLE}={name}."
+                ) from error
 
     def _factory(self, role: Role, name: str) -> Callable[..., Strategy]:
         distribution, _, short = name.rpartition(":")
@@ -323,7 +331,7 @@ def _distribution(entry: metadata.EntryPoint) -> str:
 
 
 def _plain_name(plugin: object) -> str:
-    return plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__name__
+    return plugin.__name__ if isinstance(plugin, ModuleType | type) else type(plugin).__name__
 
 
 def _hooks_of(manager: pluggy.PluginManager, plugin: object) -> tuple[str, ...]:

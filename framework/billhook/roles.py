@@ -91,10 +91,9 @@ def build(factory: Callable[..., Strategy], options: Mapping[str, Any], what: st
     """
     try:
         if isinstance(factory, type) and attrs.has(factory):
-            _refuse_unknown(options, factory, what)
-            return cast(Strategy, _CONVERTER.structure(dict(options), factory))
+            return cast(Strategy, _CONVERTER.structure(_by_field(options, factory, what), factory))
         if isinstance(factory, functools.partial) and isinstance(factory.func, type) and attrs.has(factory.func):
-            _refuse_unknown(options, factory.func, what)
+            _by_field(options, factory.func, what)
         return factory(**options)
     except BillhookError:
         raise
@@ -107,12 +106,14 @@ def build(factory: Callable[..., Strategy], options: Mapping[str, Any], what: st
         raise InvalidConfig(f"The {what} got wrong options: {error}") from error
 
 
-def _refuse_unknown(options: Mapping[str, Any], cls: type[Any], what: str) -> None:
-    known = [field.alias or field.name for field in attrs.fields(cls) if field.init]
+def _by_field(options: Mapping[str, Any], cls: type[Any], what: str) -> dict[str, Any]:
+    """The options by the names of their attributes, which have an underscore where they are private."""
+    known = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
     if unknown := [name for name in options if name not in known]:
         raise InvalidConfig(
             f"The {what} has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} Options: {listing(known)}."
         )
+    return {known[name]: value for name, value in options.items()}
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from billhook.cut import Branch
 from billhook.errors import UnsupportedArchitecture
-from billhook.model_view import ModelView
+from billhook.model_view import ModelView, refuse_long_rows
 from billhook.tokens import TokenBatch
 
 
@@ -66,7 +66,9 @@ class Runner:
 
         Raises:
             UnsupportedArchitecture: the model does not call its layers with a stream as first argument.
+            CalibrationError: the rows are longer than the model's table of positions.
         """
+        refuse_long_rows(self._skeleton.model, batch.ids.shape[1])
         batch = batch.to(self._skeleton.device)
         with self._injected(None):
             # the base model: the head over all tokens would cost a fifth of a small model's forward

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from billhook import hub
 from billhook.default_text import default_text
-from billhook.errors import CalibrationError
+from billhook.errors import CalibrationError, did_you_mean
 
 BUILTIN = "builtin"
 """The calibration part of the text that comes with Python."""
@@ -101,12 +102,29 @@ def _from_hub(name: str) -> list[Document]:
     import datasets
 
     dataset, config, split = (*name.split(":"), "", "")[:3]
+    _refuse_absent(dataset, name)
     try:
         loaded = datasets.load_dataset(dataset, config or None, split=split or "train")
     except Exception as error:  # the library raises its own, the hub client's, and OSError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CalibrationError(f"Neither a file nor a data set is called {name!r}: {reason}") from error
     return [_document(record) for record in loaded]
+
+
+def _refuse_absent(dataset: str, name: str) -> None:
+    """One quick question first: ``datasets`` itself goes on asking for half a minute."""
+    if Path(dataset).exists():
+        return
+    answer, reason = hub.ask(dataset, "README.md", "dataset")
+    if answer == "no such name":
+        raise CalibrationError(
+            f"Neither a file nor a data set is called {name!r}.{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
+        )
+    if answer == "unreachable" and not hub.is_cached(dataset, "README.md", "dataset"):
+        raise CalibrationError(
+            f"Neither a file nor a data set is called {name!r}: it is not in the hub's cache on this machine, and the "
+            f"hub cannot be asked ({reason}).{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
+        )
 
 
 def _document(record: object) -> Document:

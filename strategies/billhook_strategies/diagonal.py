@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -25,8 +26,8 @@ class Diagonal(Estimator):
     strength: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        if not self.strength >= 0:
-            raise InvalidConfig(f"The 'strength' of Diagonal must not be negative; got {self.strength}.")
+        if not 0 <= self.strength < math.inf:
+            raise InvalidConfig(f"The 'strength' of Diagonal must be finite and not negative; got {self.strength}.")
 
     def estimate(self, regression: Regression) -> LinearMap:
         """Solve from moments; float64, a full matrix with zeros off the diagonal."""

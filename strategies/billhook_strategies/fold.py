@@ -37,6 +37,7 @@ class Fold(Merger):
                 raise CannotMerge(f"{cut} has no layer before it whose writer could take a map.")
             self._refuse(view, site)
             self._refuse_bias(view, site, linear_map)
+            linear_map.check_width(view.d_model)
         donor = None if site is None else view.writer(site.layer, site.branch)
         scale = 1.0 if site is None else view.adapter.scale(view.layer(site.layer), site.branch)
         cut.remove_from(view)

@@ -30,6 +30,8 @@ class Insert(Merger):
         site = cut.repair_site(view)
         if linear_map is not None and site is None:
             raise CannotMerge(f"{cut} has no layer before it after which a map could stand.")
+        if linear_map is not None:
+            linear_map.check_width(view.d_model)
         layer = None if site is None else view.layer(site.layer)
         cut.remove_from(view)
         if linear_map is not None and site is not None and layer is not None:

@@ -34,7 +34,9 @@ class Orthogonal(Estimator):
             raise InvalidConfig(f"A rotation keeps the width; this one goes from {moments.d_in} to {moments.d_out}.")
         u, sigma, vh = torch.linalg.svd(moments.xr)
         rank = int((sigma > sigma[0] * len(sigma) * torch.finfo(sigma.dtype).eps).sum())
-        rotation = u[:, :rank] @ vh[:rank] + _least_turn(u[:, rank:], vh[rank:])
+        rotation = u @ vh
+        if rank < len(sigma):
+            rotation = u[:, :rank] @ vh[:rank] + _least_turn(u[:, rank:], vh[rank:])
         energy = moments.xx.diagonal().sum()
         factor = sigma.sum() / energy if self.scaled and float(energy) > 0 else torch.ones_like(energy)
         return LinearMap(factor * rotation, notes=_notes(len(sigma) - rank))
@@ -43,7 +45,8 @@ class Orthogonal(Estimator):
 def _least_turn(u: Tensor, vh: Tensor) -> Tensor:
     """The map from the span of ``u``'s columns onto that of ``vh``'s rows that keeps lengths and is nearest to I."""
     a, _, c = torch.linalg.svd(u.T @ vh.T)
-    return u @ a @ c @ vh
+    turn: Tensor = u @ a @ c @ vh
+    return turn
 
 
 def _notes(undetermined: int) -> tuple[str, ...]:

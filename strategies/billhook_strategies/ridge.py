@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -28,8 +29,8 @@ class Ridge(Estimator):
     bias: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if not self.strength > 0:
-            raise InvalidConfig(f"The 'strength' of Ridge must be above 0; got {self.strength}.")
+        if not 0 < self.strength < math.inf:
+            raise InvalidConfig(f"The 'strength' of Ridge must be above 0 and finite; got {self.strength}.")
         if self.toward not in ("identity", "zero"):
             raise InvalidConfig(f"The 'toward' of Ridge must be 'identity' or 'zero'; got {self.toward!r}.")
 

@@ -53,9 +53,7 @@ def forward(view: ModelView, batch: TokenBatch, branch: Branch = "mlp") -> Forwa
         handles.append(layer.register_forward_pre_hook(entering, with_kwargs=True))
         handles.append(layer.get_submodule(view.adapter.output(layer, branch)).register_forward_hook(writing(number)))
     try:
-        logits: Tensor = view.model(
-            input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits
+        logits: Tensor = view.model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False).logits
     finally:
         for handle in handles:
             handle.remove()

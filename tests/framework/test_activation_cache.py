@@ -158,8 +158,8 @@ def test_closing_deletes_the_files_and_their_folder(tmp_path: Path) -> None:
 
 def test_an_error_inside_the_context_deletes_the_files_too(tmp_path: Path) -> None:
     cache = ActivationCache(CacheBudget(host=0, disk=KIB, folder=tmp_path))
+    cache.put(("a",), kib())
     with pytest.raises(RuntimeError, match="stop"), cache:
-        cache.put(("a",), kib())
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []
 

@@ -87,7 +87,9 @@ def test_padding_is_on_the_right() -> None:
 def test_fewer_rows_than_asked_are_all_used_with_a_warning(logged: list[str]) -> None:
     tokens = Calibration(source=[TEXT], samples=100, seqlen=60).tokenize(TOKENIZER)
     assert len(tokens.ids) == len(IDS) // 60
-    assert logged == [f"The text (1 documents) gives {len(IDS) // 60} rows of 60 tokens; 100 were asked for. All are used."]
+    assert logged == [
+        f"The text (1 documents) gives {len(IDS) // 60} rows of 60 tokens; 100 were asked for. All are used."
+    ]
 
 
 def test_enough_rows_give_no_warning(logged: list[str]) -> None:
@@ -137,7 +139,9 @@ def as_jsonl(folder: Path) -> Path:
     [as_txt, as_jsonl, lambda _: [TEXT], lambda _: datasets.Dataset.from_dict({"text": [TEXT]})],
     ids=["txt", "jsonl", "list", "data set"],
 )
-def test_the_same_text_gives_the_same_tokens_whatever_it_comes_in(tmp_path: Path, make: Callable[[Path], object]) -> None:
+def test_the_same_text_gives_the_same_tokens_whatever_it_comes_in(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
     tokens = Calibration(source=make(tmp_path), samples=4, seqlen=30).tokenize(TOKENIZER)
     assert tokens.fingerprint == Calibration(source=[TEXT], samples=4, seqlen=30).tokenize(TOKENIZER).fingerprint
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import spans
 
 from billhook import DropLayers
 from billhook.cut import CUT_KINDS, Cut, RepairSite
 from billhook.errors import InvalidCut
 from billhook.testing import tiny_view
-from tests.strategies import spans
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (3, 1)])

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.framework.naive import forward
 
 from billhook import ActivationCache, CacheBudget, ModelView
 from billhook.flow import STREAM, Flow
 from billhook.testing import tiny_tokens, tiny_view
 from billhook.tokens import TokenBatch
-from tests.framework.naive import forward
 
 LAYERS = 5
 VIEW = tiny_view(num_hidden_layers=LAYERS)

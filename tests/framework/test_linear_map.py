@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import linear_maps
 
 from billhook import LinearMap
 from billhook.errors import ShapeMismatch
-from tests.strategies import linear_maps
 
 
 @given(data=st.data(), d_in=st.integers(1, 5), d_out=st.integers(1, 5))

@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from transformers import BitsAndBytesConfig
 
-from billhook import Adapter, ModelView, default_registry
-from billhook.errors import InvalidCut, UnsupportedArchitecture, UnusableModel
-from billhook.model_view import refuse_unusable
-from billhook.testing import tiny_model, tiny_tokens, tiny_view
+from billhook import Adapter, DropLayers, ModelView, default_registry
+from billhook.errors import CalibrationError, InvalidCut, UnsupportedArchitecture, UnusableModel
+from billhook.model_view import refuse_long_rows, refuse_unusable
+from billhook.testing import linearised, tiny_model, tiny_tokens, tiny_view
 from billhook.writer import replace_weight, weight_rows
 
 ADAPTERS = default_registry().adapters()
@@ -64,7 +65,8 @@ def test_cutting_a_copy_leaves_the_original_as_it_was(adapter: Adapter) -> None:
 
 def test_tied_weights_stay_tied_in_a_copy() -> None:
     twin = tiny_view(tie_word_embeddings=True).copy()
-    assert twin.model.get_output_embeddings().weight is twin.model.get_input_embeddings().weight
+    head: Any = twin.model.get_output_embeddings()
+    assert head.weight is twin.model.get_input_embeddings().weight
 
 
 def test_a_copy_of_a_cut_view_knows_the_original_numbers() -> None:
@@ -86,9 +88,7 @@ def test_layers_are_renumbered_for_their_cache_slots(adapter: Adapter) -> None:
 @by_name
 def test_a_cut_model_computes_what_its_layers_compute_one_after_another(adapter: Adapter) -> None:
     view = tiny_view(adapter)
-    skipping = view.copy()
-    for layer in (skipping.layer(1), skipping.layer(2)):
-        layer.forward = lambda stream, *args, **kwargs: adapter.as_layer_output(stream)
+    skipping = ModelView(linearised(view, DropLayers(1, 3), None), adapter)
     view.drop_layers([1, 2])
     torch.testing.assert_close(logits(view), logits(skipping))
 
@@ -99,9 +99,9 @@ def test_a_cut_model_generates_with_a_cache_what_it_generates_without(adapter: A
     view.drop_layers([1])
     ids = tiny_tokens(1, 5).ids
     options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    model: Any = view.model  # generate() is mixed in where type checkers do not look
     with_cache, without = (
-        view.model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=cache, **options)
-        for cache in (True, False)
+        model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=cache, **options) for cache in (True, False)
     )
     assert with_cache.tolist() == without.tolist()
 
@@ -144,7 +144,9 @@ def test_a_config_that_cannot_express_the_cut_leaves_everything_as_it_was() -> N
 @by_name
 def test_the_width_is_that_of_the_embeddings(adapter: Adapter) -> None:
     view = tiny_view(adapter)
-    assert view.d_model == view.model.get_input_embeddings().weight.shape[1]
+    embeddings = view.model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    assert view.d_model == embeddings.embedding_dim
 
 
 def test_counts_of_parameters_and_bytes() -> None:
@@ -211,3 +213,19 @@ def test_a_model_that_cannot_be_pruned_is_turned_away_with_the_reason(
     change(model)
     with pytest.raises(UnusableModel, match=message):
         refuse_unusable(model)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "opt"])
+def test_rows_may_be_as_long_as_the_table_of_positions_and_no_longer(model_type: str) -> None:
+    model = tiny_model(model_type)
+    refuse_long_rows(model, 64)
+    model(input_ids=tiny_tokens(1, 64).ids)  # the limit is the true one
+    with pytest.raises(CalibrationError, match=rf"Rows of 65 tokens are too long: this {model_type} model has 64 pos"):
+        refuse_long_rows(model, 65)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "falcon"])
+def test_computed_positions_have_no_end(model_type: str) -> None:
+    model = tiny_model(model_type)
+    refuse_long_rows(model, 100)
+    model(input_ids=tiny_tokens(1, 100).ids)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import linear_maps
 from torch import Tensor
 
 from billhook import LinearMap, Moments
 from billhook.errors import ShapeMismatch
-from tests.strategies import linear_maps
 
 SEEDS = st.integers(0, 2**31 - 1)
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+CLOSE: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
 """Float64 sums of a few hundred products of order 1: rounding stays five orders below this."""
 
 
@@ -104,9 +105,7 @@ def test_the_squared_error_is_that_of_the_residuals(seed: int, tokens: int, data
 
 
 @given(seed=SEEDS, tokens=st.integers(5, 60), data=st.data())
-def test_r_squared_is_the_share_of_the_variance_that_is_explained(
-    seed: int, tokens: int, data: st.DataObject
-) -> None:
+def test_r_squared_is_the_share_of_the_variance_that_is_explained(seed: int, tokens: int, data: st.DataObject) -> None:
     x, r = some(seed, tokens, 3, 2)
     linear_map = data.draw(linear_maps(3, 2))
     double = LinearMap(linear_map.weight.double(), None if linear_map.bias is None else linear_map.bias.double())

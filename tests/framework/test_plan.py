@@ -10,12 +10,12 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import plans
 
 from billhook import Budget, DropLayers, Plan
 from billhook.errors import InvalidPlan
 from billhook.plan import SCHEMA, CalibrationRecord, ModelIdentity, cut_from_data, cut_to_data
 from billhook.registry import StrategySpec
-from tests.strategies import plans
 
 PLAN = Plan(
     cuts=(DropLayers(3, 5), DropLayers(7, 8)),
@@ -55,7 +55,8 @@ def test_the_json_of_a_read_plan_is_the_same_text(plan: Plan) -> None:
 
 @pytest.mark.parametrize("field", [field.name for field in attrs.fields(Plan)])
 def test_every_field_counts_in_comparisons(field: str) -> None:
-    assert attrs.evolve(PLAN, **{field: "something else"}) != PLAN
+    change: dict[str, Any] = {field: "something else"}
+    assert attrs.evolve(PLAN, **change) != PLAN
 
 
 def test_a_plan_prints_what_goes_with_what_and_on_which_data() -> None:
@@ -97,7 +98,7 @@ def test_a_newer_schema_is_refused_before_its_fields_are_judged() -> None:
 
 @pytest.mark.parametrize("schema", ["2", None, 1.5, [1]])
 def test_a_schema_that_is_no_number_is_refused(schema: object) -> None:
-    with pytest.raises(InvalidPlan, match="damaged: its schema is .*, not a number"):
+    with pytest.raises(InvalidPlan, match=r"damaged: its schema is .*, not a number"):
         Plan.from_json(changed(schema=schema))
 
 

@@ -84,9 +84,7 @@ def test_the_sample_is_float32() -> None:
 @pytest.mark.parametrize(
     ("x", "residual", "skip"), [((4,), (4, 2), (4, 2)), ((4, 3), (5, 2), (5, 2)), ((4, 3), (4, 2), (4, 3))]
 )
-def test_shapes_that_disagree_are_refused(
-    x: tuple[int, ...], residual: tuple[int, ...], skip: tuple[int, ...]
-) -> None:
+def test_shapes_that_disagree_are_refused(x: tuple[int, ...], residual: tuple[int, ...], skip: tuple[int, ...]) -> None:
     with pytest.raises(ShapeMismatch, match="must agree; got"):
         TensorRegression(torch.zeros(x), torch.zeros(residual), torch.zeros(skip))
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import planted_problems
 
 from billhook import CutReport, DropLayers, LinearMap, TensorRegression
 from billhook.report import measure
 from billhook.testing import PlantedProblem, random_map
-from tests.strategies import planted_problems
 
 CUT = DropLayers(2, 4)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.framework.naive import forward
 
 from billhook import Adapter, default_registry
 from billhook.cut import Branch
-from billhook.errors import UnsupportedArchitecture
+from billhook.errors import CalibrationError, UnsupportedArchitecture
 from billhook.runner import Runner
 from billhook.testing import tiny_tokens, tiny_view
-from tests.framework.naive import forward
 
 ADAPTERS = default_registry().adapters()
 BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
@@ -110,3 +110,9 @@ def test_a_model_that_does_not_call_all_its_layers_is_refused() -> None:
     (batch,) = tiny_tokens(1, 4).batches()
     with pytest.raises(UnsupportedArchitecture, match="LlamaForCausalLM does not hand each layer the stream"):
         Runner(view).open(batch)
+
+
+def test_rows_longer_than_the_model_takes_are_refused() -> None:
+    (batch,) = tiny_tokens(1, 65).batches()
+    with pytest.raises(CalibrationError, match="Rows of 65 tokens are too long"):
+        Runner(tiny_view("gpt2")).open(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.framework.naive import forward
 
-from billhook import Adapter, CacheBudget, DropLayers, LinearMap, ModelView, PruningState, Rows, Tokens, default_registry
+from billhook import (
+    Adapter,
+    CacheBudget,
+    DropLayers,
+    LinearMap,
+    ModelView,
+    PruningState,
+    Rows,
+    Tokens,
+    default_registry,
+)
 from billhook.cut import RepairSite
 from billhook.errors import SingularProblem
 from billhook.moments import Moments
@@ -20,7 +32,6 @@ from billhook.streamed_regression import SAMPLE_ROWS, StreamedRegression
 from billhook.testing import tiny_tokens, tiny_view
 from billhook_strategies.fold import Fold
 from billhook_strategies.insert import Insert
-from tests.framework.naive import forward
 
 ADAPTERS = default_registry().adapters()
 SITE = RepairSite(layer=1, branch="mlp", target=3)
@@ -135,7 +146,9 @@ def test_differences_are_taken_before_rounding_to_the_models_dtype() -> None:
     view = tiny_view(dtype=torch.bfloat16)
     with regression(view) as under_test:
         expected = naive(view, view, TOKENS)
-        torch.testing.assert_close(under_test.moments().rr, expected.residual.double().square().sum(0), rtol=1e-5, atol=0)
+        torch.testing.assert_close(
+            under_test.moments().rr, expected.residual.double().square().sum(0), rtol=1e-5, atol=0
+        )
 
 
 @given(size=st.integers(1, 60))
@@ -211,7 +224,7 @@ def test_a_large_sample_is_thinned_evenly() -> None:
     found = [number for number, x in enumerate(rows.x.tolist()) if tuple(x) in picked]
     assert found[0] == 0
     assert found[-1] == len(rows) - 1
-    assert max(b - a for a, b in zip(found, found[1:], strict=False)) <= 2
+    assert max(b - a for a, b in itertools.pairwise(found)) <= 2
 
 
 def test_only_layers_up_to_the_target_are_run() -> None:
@@ -249,6 +262,6 @@ def test_a_cache_that_is_too_small_is_warned_about_once(logged: list[str]) -> No
 def test_activations_that_are_not_finite_are_named_by_layer() -> None:
     view = tiny_view(dtype=torch.float16)
     with torch.no_grad():
-        view.writer(1, "mlp").weight.fill_(6e4)  # type: ignore[operator, union-attr] # overflows float16, as some models do
-    with regression(view) as under_test, pytest.raises(SingularProblem, match="activations of layer 1 .* not finite"):
+        view.writer(1, "mlp").weight.fill_(6e4)  # type: ignore[operator] # a tensor; overflows float16
+    with regression(view) as under_test, pytest.raises(SingularProblem, match=r"activations of layer 1 .* not finite"):
         under_test.moments()

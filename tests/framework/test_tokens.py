@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import token_batches
 
 from billhook import Tokens
 from billhook.errors import CalibrationError
 from billhook.testing import tiny_tokens
 from billhook.tokens import TokenBatch
-from tests.strategies import token_batches
 
 IDS = torch.arange(1, 13).view(3, 4)
 ALL = torch.ones(3, 4, dtype=torch.bool)

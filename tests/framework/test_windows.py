@@ -1,10 +1,11 @@
-"""Which tokens count when windows are measured; the distances themselves are tested with the selector that uses them."""
+"""Which tokens count when windows are measured; the distances are tested with the selector that uses them."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from hypothesis import given
+from tests.strategies import token_batches
 
 from billhook import PruningState, WindowDistances, measure_windows
 from billhook.errors import InvalidConfig
@@ -12,7 +13,6 @@ from billhook.testing import tiny_tokens, tiny_view
 from billhook.tokens import TokenBatch
 from billhook.windows import chosen
 from billhook_strategies.fold import Fold
-from tests.strategies import token_batches
 
 
 @given(batch=token_batches())

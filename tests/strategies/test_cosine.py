@@ -36,12 +36,11 @@ def loss_of(problem: PlantedProblem, weight: Tensor, form: Form) -> float:
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("form", ["approximate", "exact"])
-@given(problem=planted_problems(noise=0.3))
+@given(problem=planted_problems(noise=0.3, narrowest=4))  # in one column directions are signs: no gradient
 def test_the_loss_falls_below_that_of_the_identity(form: Form, optimizer: Any, problem: PlantedProblem) -> None:
-    found = Cosine(form=form, optimizer=optimizer, learning_rate=0.01).estimate(problem.regression)
+    found = Cosine(form=form, optimizer=optimizer, learning_rate=0.005).estimate(problem.regression)
     identity = torch.eye(len(found.weight))
-    # where one column leaves nothing to turn, both losses are the same
-    assert loss_of(problem, found.weight, form) <= loss_of(problem, identity, form) + 1e-6
+    assert loss_of(problem, found.weight, form) < loss_of(problem, identity, form)
 
 
 @pytest.mark.parametrize("form", ["approximate", "exact"])

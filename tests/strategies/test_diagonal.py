@@ -49,6 +49,7 @@ def test_widths_must_agree() -> None:
         Diagonal().estimate(planted_problem(d_out=5).regression)
 
 
-def test_a_negative_strength_is_refused() -> None:
-    with pytest.raises(InvalidConfig, match="'strength' of Diagonal must not be negative; got -1"):
-        Diagonal(strength=-1)
+@pytest.mark.parametrize("strength", [-1.0, float("inf"), float("nan")])
+def test_a_strength_outside_its_range_is_refused(strength: float) -> None:
+    with pytest.raises(InvalidConfig, match=f"'strength' of Diagonal must be finite and not negative; got {strength}"):
+        Diagonal(strength=strength)

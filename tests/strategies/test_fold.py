@@ -129,7 +129,9 @@ def test_where_nothing_is_repaired_a_norm_behind_the_writer_is_no_matter(adapter
 def test_a_bias_is_refused_where_the_writer_has_none_and_nothing_changes() -> None:
     view = tiny_view("mistral")
     before = {name: tensor.clone() for name, tensor in view.model.state_dict().items()}
-    with pytest.raises(CannotMerge, match=r"the mlp writer of layer 0 has none to fold it into.*without bias.*'insert'"):
+    with pytest.raises(
+        CannotMerge, match=r"the mlp writer of layer 0 has none to fold it into.*without bias.*'insert'"
+    ):
         Fold().merge(view, DropLayers(1, 2), random_map(view.d_model, bias=True))
     after = view.model.state_dict()
     assert before.keys() == after.keys()

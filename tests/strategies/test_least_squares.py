@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from billhook import Budget, CacheBudget, DropLayers, Estimator, ModelView, Pruner, PruningState, Tokens
+from billhook import (
+    Budget,
+    CacheBudget,
+    DropLayers,
+    Estimator,
+    ModelView,
+    Pruner,
+    PruningState,
+    TensorRegression,
+    Tokens,
+)
 from billhook.errors import SingularProblem
 from billhook.streamed_regression import StreamedRegression
 from billhook.testing import PlantedProblem, planted_problem, random_map, tiny_model, tiny_tokens, tiny_view
@@ -85,19 +95,13 @@ def test_a_second_repair_reads_the_cut_model_and_aims_at_the_dense_one(model_typ
     state = PruningState(view, tokens, merger=Fold(), tokens_per_batch=24)
     first = DropLayers(1, 2)
     x, residual = expected(view, view, first, tokens)
-    state.merger.merge(state.model, first, LeastSquares().estimate(_tensor_regression(x, residual)))
+    state.merger.merge(state.model, first, LeastSquares().estimate(TensorRegression(x, residual)))
     state.record(first)
 
     x, residual = expected(view, state.model, second, tokens)
 
     close_in_effect(x, estimated(state, second), lstsq(x, residual))
     state.close()
-
-
-def _tensor_regression(x: Tensor, residual: Tensor) -> object:
-    from billhook import TensorRegression
-
-    return TensorRegression(x, residual)
 
 
 @given(model=tiny_models(layers=st.just(5)), seed=st.integers(0, 9))

@@ -15,11 +15,15 @@ from billhook.testing import PlantedProblem, planted_problem
 from billhook_strategies.normal_equations import Toward, prior_map, refuse_not_finite, solve
 from tests.strategies import planted_problems
 
-EXACT = {"rtol": 1e-8, "atol": 1e-8}
-"""Both sides are float64; normal equations square the condition number, which is below 1e3 in planted problems."""
+
+def assert_same(found: Tensor, wanted: Tensor) -> None:
+    """Both sides are float64; normal equations square the condition number, which is below 1e3 in planted problems."""
+    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
 
 
-def fit(x: Tensor, residual: Tensor, *, ridge: float = 0.0, toward: Toward = "identity", bias: bool = False) -> LinearMap:
+def fit(
+    x: Tensor, residual: Tensor, *, ridge: float = 0.0, toward: Toward = "identity", bias: bool = False
+) -> LinearMap:
     return solve(TensorRegression(x, residual).moments(), ridge=ridge, toward=toward, bias=bias)
 
 
@@ -31,7 +35,7 @@ def rows_of(problem: PlantedProblem) -> tuple[Tensor, Tensor]:
 def test_without_ridge_it_is_least_squares(problem: PlantedProblem) -> None:
     x, residual = rows_of(problem)
     wanted = torch.linalg.lstsq(x, residual, driver="gelsd").solution
-    torch.testing.assert_close(fit(x, residual).weight, wanted, **EXACT)
+    assert_same(fit(x, residual).weight, wanted)
 
 
 @given(problem=planted_problems(noise=0.5))
@@ -40,8 +44,8 @@ def test_with_bias_it_is_least_squares_with_a_column_of_ones(problem: PlantedPro
     wanted = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1)], 1), residual, driver="gelsd").solution
     found = fit(x, residual, bias=True)
     assert found.bias is not None
-    torch.testing.assert_close(found.weight, wanted[:-1], **EXACT)
-    torch.testing.assert_close(found.bias, wanted[-1], **EXACT)
+    assert_same(found.weight, wanted[:-1])
+    assert_same(found.bias, wanted[-1])
 
 
 @given(
@@ -60,7 +64,7 @@ def test_ridge_is_least_squares_on_rows_that_ask_for_the_prior(
     above, below = np.vstack([x, weight * np.eye(d)]), np.vstack([residual, weight * prior])
     wanted = torch.from_numpy(np.linalg.lstsq(above, below, rcond=None)[0])
     found = fit(*rows_of(problem), ridge=strength, toward=toward)
-    torch.testing.assert_close(found.weight, wanted, **EXACT)
+    assert_same(found.weight, wanted)
 
 
 @given(problem=planted_problems(noise=0.5), toward=st.sampled_from(["identity", "zero"]))
@@ -70,14 +74,14 @@ def test_ridge_does_not_penalise_the_intercept(problem: PlantedProblem, toward: 
     wanted = fit(*centred, ridge=0.1, toward=toward).weight
     found = fit(x, residual, ridge=0.1, toward=toward, bias=True)
     assert found.bias is not None
-    torch.testing.assert_close(found.weight, wanted, **EXACT)
-    torch.testing.assert_close(found.bias, residual.mean(0) - x.mean(0) @ wanted, **EXACT)
+    assert_same(found.weight, wanted)
+    assert_same(found.bias, residual.mean(0) - x.mean(0) @ wanted)
 
 
 def test_the_strength_of_ridge_means_the_same_for_any_number_of_tokens() -> None:
     x, residual = rows_of(planted_problem(noise=0.5))
     once, thrice = fit(x, residual, ridge=0.1), fit(x.repeat(3, 1), residual.repeat(3, 1), ridge=0.1)
-    torch.testing.assert_close(once.weight, thrice.weight, **EXACT)
+    assert_same(once.weight, thrice.weight)
 
 
 @pytest.mark.parametrize("spread", [1e3, 1e5])
@@ -98,8 +102,8 @@ def test_a_dead_column_keeps_the_identity_and_is_noted(logged: list[str]) -> Non
     x[:, 3] = 0
     alive = [n for n in range(8) if n != 3]
     found = fit(x, x @ problem.truth.weight)
-    torch.testing.assert_close(found.weight[alive], problem.truth.weight[alive], **EXACT)
-    torch.testing.assert_close(found.weight[3], torch.eye(8, dtype=torch.float64)[3], **EXACT)
+    assert_same(found.weight[alive], problem.truth.weight[alive])
+    assert_same(found.weight[3], torch.eye(8, dtype=torch.float64)[3])
     note = "the data leave 1 directions of the regressor undetermined; the map keeps the identity there"
     assert found.notes == (note,)
     assert logged == [note]
@@ -110,7 +114,7 @@ def test_a_repeated_column_changes_as_little_as_possible(logged: list[str]) -> N
     x = torch.cat([x[:, :7], x[:, :1]], 1)
     found = fit(x, residual)
     deviation = torch.linalg.lstsq(x, residual - x, driver="gelsd").solution  # gelsd: the least norm of all solutions
-    torch.testing.assert_close(found.weight, torch.eye(8) + deviation, **EXACT)
+    assert_same(found.weight, torch.eye(8) + deviation)
     assert len(found.notes) == len(logged) == 1
 
 

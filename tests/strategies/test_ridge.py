@@ -43,8 +43,9 @@ def test_toward_the_identity_widths_may_not_differ() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": 0.0}, "'strength' of Ridge must be above 0; got 0.0"),
-        ({"strength": float("nan")}, "'strength' of Ridge must be above 0; got nan"),
+        ({"strength": 0.0}, "'strength' of Ridge must be above 0 and finite; got 0.0"),
+        ({"strength": float("nan")}, "'strength' of Ridge must be above 0 and finite; got nan"),
+        ({"strength": float("inf")}, "'strength' of Ridge must be above 0 and finite; got inf"),
         ({"toward": "one"}, "'toward' of Ridge must be 'identity' or 'zero'; got 'one'"),
     ],
 )

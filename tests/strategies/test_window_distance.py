@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -79,12 +80,10 @@ def test_every_window_has_the_distance_of_the_plain_formula(
         assert found[start, stop] == pytest.approx(wanted, rel=1e-4, abs=TOLERANCE)
 
 
-_VIEWS: dict[str, ModelView] = {}
-
-
+@functools.cache
 def _view(model_type: str) -> ModelView:
     """The same model for all examples: it is never changed."""
-    return _VIEWS.setdefault(model_type, tiny_view(model_type))
+    return tiny_view(model_type)
 
 
 def test_distances_are_nan_below_the_diagonal_and_past_the_last_layer_needed() -> None:
@@ -144,17 +143,16 @@ selectors = st.builds(
 
 
 def _select(selector: WindowDistance, layers: int) -> tuple[list[DropLayers], WindowDistances]:
-    with state_of(_deep_view(), tiny_tokens(rows=2, seq=5)) as state:
-        cuts = list(selector.select(state, Budget(layers=layers)))
-        distances = measure(state, metric=selector.metric)
+    cuts = list(selector.select(_deep_state(), Budget(layers=layers)))
+    distances = measure(_deep_state(), metric=selector.metric)
     assert all(isinstance(cut, DropLayers) for cut in cuts)
     return [cut for cut in cuts if isinstance(cut, DropLayers)], distances
 
 
-def _deep_view() -> ModelView:
-    if "deep" not in _VIEWS:
-        _VIEWS["deep"] = tiny_view(num_hidden_layers=LAYERS, seed=3)
-    return _VIEWS["deep"]
+@functools.cache
+def _deep_state() -> PruningState:
+    """The same state for all examples: selectors change nothing."""
+    return PruningState(tiny_view(num_hidden_layers=LAYERS, seed=3), tiny_tokens(rows=2, seq=5), merger=Fold())
 
 
 def _room(selector: WindowDistance) -> int:
@@ -179,10 +177,12 @@ def test_windows_meet_the_budget_and_leave_the_protected_layers(selector: Window
 @given(selector=selectors, layers=st.integers(1, LAYERS - 1))
 def test_what_does_not_fit_is_refused_before_anything_is_measured(selector: WindowDistance, layers: int) -> None:
     assume(_needed(selector, layers) > _room(selector))
-    with state_of(_deep_view(), tiny_tokens(rows=1, seq=4)) as state:
-        with pytest.raises(InvalidConfig, match=r"do not fit into the \d layers that are not protected"):
-            next(selector.select(state, Budget(layers=layers)))
-        assert state.flow.layer_calls == 0
+    state = _deep_state()
+    state.cache.close()
+    calls = state.flow.layer_calls
+    with pytest.raises(InvalidConfig, match=r"do not fit into the \d layers that are not protected"):
+        next(selector.select(state, Budget(layers=layers)))
+    assert state.flow.layer_calls == calls
 
 
 @given(selector=selectors, layers=st.integers(2, LAYERS - 1))

@@ -10,8 +10,11 @@ import typer
 from billhook.cli import options
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from billhook.calibration import Calibration
-    from billhook.plan import CalibrationRecord
+    from billhook.cli.inputs import Opened
+    from billhook.plan import CalibrationRecord, Plan
 
 THE_PLANS = "the plan's"
 
@@ -72,9 +75,7 @@ def command(
     data = _data(given.calibration, source=calibration, samples=samples, seqlen=seqlen, seed=seed)
     with ProgressBars() as bars:
         with bars.step("loading"):
-            opened = inputs.open_model(
-                model, data, dtype=dtype, device=device, check=lambda empty: applying.refuse_other_model(given, empty)
-            )
+            opened = _open(model, data, dtype=dtype, device=device, plan=given, moved=calibration is None)
         result = applying.apply(
             given,
             opened.model,
@@ -86,6 +87,25 @@ def command(
         with bars.step("saving"):
             path = result.save(out, overwrite=overwrite, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
+
+
+def _open(model: str, data: Calibration, *, dtype: str, device: str, plan: Plan, moved: bool) -> Opened:
+    """Load the model; ``moved`` says that a missing text is the plan's, and may lie elsewhere."""
+    from billhook import applying
+    from billhook.cli import inputs
+    from billhook.errors import CalibrationError
+
+    def check(empty: PreTrainedModel) -> None:
+        applying.refuse_other_model(plan, empty)
+
+    try:
+        return inputs.open_model(model, data, dtype=dtype, device=device, check=check)
+    except CalibrationError as error:
+        if not moved:
+            raise
+        raise CalibrationError(
+            f"{error} The plan was made with it; say where it is now: --calibration SOURCE."
+        ) from error
 
 
 def _data(record: CalibrationRecord, **given: Any) -> Calibration:

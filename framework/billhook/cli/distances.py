@@ -89,4 +89,5 @@ def _ranked(distances: WindowDistances, length: int) -> list[tuple[float, int]]:
 
 
 def _figure(distance: float) -> str:
-    return f"{distance:.4f}" if distance < 100 else f"{distance:.1f}"
+    """At most six characters for any distance below a million."""
+    return f"{distance:.4f}" if distance < 10 else f"{distance:.1f}" if distance < 10_000 else f"{distance:.0f}"

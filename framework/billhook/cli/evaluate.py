@@ -17,7 +17,7 @@ def command(
         str,
         typer.Option(
             metavar="SOURCE",
-            help="A text, .raw or .jsonl file, a data set of the hub (name:config:split), or builtin:evaluation.",
+            help="A file or data set as for calibration, or builtin:evaluation.",
             rich_help_panel=TEXT,
         ),
     ] = "builtin:evaluation",
@@ -43,7 +43,7 @@ def command(
     with ProgressBars() as bars:
         with bars.step("loading"):
             source = loading.find(model, dtype=dtype, device=device)
-            source.config()
+            source.skeleton()
             tokenizer = source.tokenizer()
             data = held_out(text, tokenizer, seqlen=seqlen, tokens=tokens)
             loaded = source.model()

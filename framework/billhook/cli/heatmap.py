@@ -48,7 +48,16 @@ def draw(distances: WindowDistances, file: Path, *, title: str) -> None:
         norm=LogNorm(min(positive), max(positive)) if positive else None,
     )
     nearest = [min(row, key=lambda pair: pair[1]) for row in map(distances.of_length, lengths) if row]
-    axes.scatter([start for start, _ in nearest], lengths, s=22, facecolors="none", edgecolors="red", linewidths=1.2)
+    axes.scatter(
+        [start for start, _ in nearest],
+        lengths,
+        label="nearest of its length",
+        s=22,
+        facecolors="none",
+        edgecolors="red",
+        linewidths=1.2,
+    )
+    axes.legend(loc="upper right")
     axes.set(title=title, xlabel="first layer of the window", ylabel="layers in the window")
     figure.colorbar(picture, ax=axes, label=LABELS[distances.metric])
     figure.savefig(file, dpi=120)

@@ -43,7 +43,7 @@ CalibrationSource = Annotated[
     typer.Option(
         "--calibration",
         metavar="SOURCE",
-        help="A text, .raw or .jsonl file, a data set of the hub (name:config:split), or builtin.",
+        help="A .txt, .raw, .json or .jsonl file, a data set of the hub (name:config:split), or builtin.",
         rich_help_panel=DATA,
     ),
 ]

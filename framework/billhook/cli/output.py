@@ -25,8 +25,13 @@ NOTHING = "–"
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """``data`` as one JSON object; NaN and infinity, which JSON has no word for, as null."""
-    print(json.dumps(_finite(data), indent=2))
+    """``data`` as one JSON object."""
+    print(to_json(data))
+
+
+def to_json(data: Mapping[str, Any]) -> str:
+    """Indented JSON; NaN and infinity, which JSON has no word for, as null."""
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
 
 
 def console() -> Console:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 
 from billhook.hookspecs import hookimpl
 
@@ -47,13 +47,20 @@ class ProgressBars:
     ) -> None:
         self._progress.stop()
 
+    @property
+    def tasks(self) -> list[Task]:
+        """The lines that are shown now."""
+        return self._progress.tasks
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A stage whose steps nobody counts; shown and clocked while the context lasts."""
         task = self._progress.add_task(name, total=None, count="")
-        with self.clock(name):
-            yield
-        self._progress.remove_task(task)
+        try:
+            with self.clock(name):
+                yield
+        finally:
+            self._progress.remove_task(task)
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:

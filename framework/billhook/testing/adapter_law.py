@@ -92,7 +92,11 @@ def _check_output(view: ModelView, layer: nn.Module, branch: Branch, writer: nn.
 @torch.no_grad()
 def _check_runner(view: ModelView, batch: TokenBatch, who: str) -> None:
     """Single layers on handed-in streams against the model's own forward, seen by hooks."""
-    inside, leaving = _own_streams(view, batch)
+    inside, last = _own_streams(view, batch)
+    leaving = cast(Tensor, last[0] if isinstance(last, tuple) else last)
+    form = type(view.adapter.as_layer_output(leaving)).__name__
+    law = f"a layer returns a {type(last).__name__}, and as_layer_output makes a {form}"
+    require(isinstance(last, tuple) == (form == "tuple"), who, law)
     runner = Runner(view)
     opened = runner.open(batch)
     stream = opened.stream
@@ -109,8 +113,8 @@ def _check_runner(view: ModelView, batch: TokenBatch, who: str) -> None:
     require(view.adapter.stream(view.adapter.as_layer_output(stream)) is stream, who, "as_layer_output is not inverse")
 
 
-def _own_streams(view: ModelView, batch: TokenBatch) -> tuple[list[Tensor], Tensor]:
-    """What enters each layer of the whole model, and what leaves the last."""
+def _own_streams(view: ModelView, batch: TokenBatch) -> tuple[list[Tensor], object]:
+    """What enters each layer of the whole model, and what the last one returns."""
     entering: list[Tensor] = []
     outputs: list[object] = []
     handles = [layer.register_forward_pre_hook(_first_into(entering), with_kwargs=True) for layer in view.layers]
@@ -120,8 +124,7 @@ def _own_streams(view: ModelView, batch: TokenBatch) -> tuple[list[Tensor], Tens
     finally:
         for handle in handles:
             handle.remove()
-    last = outputs[0]
-    return entering, cast(Tensor, last[0] if isinstance(last, tuple) else last)
+    return entering, outputs[0]
 
 
 def _first_into(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:

@@ -34,8 +34,8 @@ def check_estimator(
         registry: where its name is looked up for the round trip of its options; all installed plugins if None.
     """
     _check_answer(estimator)
-    _check_determinism(estimator)
     _check_regression_untouched(estimator)
+    _check_determinism(estimator)
     _check_needs(estimator)
     if estimator.needs is not Needs.NOTHING:
         _check_refusal(estimator)

@@ -41,7 +41,7 @@ def close(found: Tensor, wanted: Tensor, who: object, law: str, tolerance: float
     require(error <= tolerance, who, f"{law}: off by {error:.1e} of the largest entry, {tolerance:.0e} is allowed")
 
 
-def raises(kind: type[BillhookError], action: Callable[[], object], who: object, law: str) -> BillhookError:
+def raises(kind: type[BillhookError] | tuple[type[BillhookError], ...], action: Callable[[], object], who: object, law: str) -> BillhookError:
     """The error that ``action`` raised; :func:`fail` if it raised none, or one of another kind."""
     try:
         action()
@@ -94,6 +94,7 @@ def check_options(role: Role, strategy: Strategy, registry: Registry | None = No
     if spec.name.startswith("("):
         return
     options = _through_json(strategy, spec)
+    require(options == dict(spec.options), strategy, f"its options {spec.options} are no plain JSON values")
     again = registry.create(role, spec.name, options)
     require(again == strategy, strategy, f"its options {options} give back {again!r}")
     require(repr(strategy).startswith(type(strategy).__name__), strategy, "its repr does not begin with its class")

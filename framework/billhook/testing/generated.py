@@ -71,10 +71,11 @@ def planted_problems(
     structure: Structure = "full",
     bias: bool = False,
     square: bool = True,
+    narrowest: int = 1,
     dtype: torch.dtype = torch.float64,
 ) -> PlantedProblem:
-    """A regression whose answer is known, with at least ten tokens a column."""
-    d_in = draw(st.integers(1, 8))
+    """A regression whose answer is known, of ``narrowest`` to 8 columns, with at least ten tokens a column."""
+    d_in = draw(st.integers(narrowest, 8))
     return planted_problem(
         seed=draw(SEEDS),
         tokens=draw(st.integers(10 * (d_in + 1), 200)),

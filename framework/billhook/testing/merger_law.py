@@ -10,7 +10,7 @@ from torch import Tensor
 
 from billhook.adapter import Adapter
 from billhook.cut import DropLayers
-from billhook.errors import CannotMerge, InvalidCut
+from billhook.errors import CannotMerge, InvalidCut, ShapeMismatch
 from billhook.linear_map import LinearMap
 from billhook.merger import Merger
 from billhook.model_view import ModelView
@@ -21,7 +21,10 @@ from billhook.testing.models import tiny_tokens, tiny_view
 from billhook.testing.planted import random_map
 
 FIRST, SECOND = DropLayers(1, 2), DropLayers(3, 5)
-"""The cuts that are merged one after the other, in models of 6 layers."""
+"""The cuts that are merged one after the other."""
+
+LAYERS = 6
+"""Of the models they are merged into."""
 
 
 def check_merger(
@@ -46,10 +49,15 @@ def check_merger(
 
 def _accepts(merger: Merger, adapter: Adapter) -> bool:
     """Check one family; whether the merger serves it."""
-    dense = tiny_view(adapter, num_hidden_layers=6)
+    dense = tiny_view(adapter, num_hidden_layers=LAYERS)
     before = Snapshot(dense)
     _check_bad_cut(merger, dense)
-    merged = [_merged_twice(merger, dense, bias) for bias in (False, True)]
+    plain = dense.copy()
+    merged = [
+        _merged_exactly(merger, plain, FIRST, random_map(dense.d_model, seed=1))
+        and _merged_exactly(merger, plain, SECOND, random_map(dense.d_model, seed=2)),
+        _merged_exactly(merger, dense.copy(), FIRST, random_map(dense.d_model, seed=3, bias=True)),
+    ]
     _check_plain_drop(merger, dense)
     before.require_same(merger, f"merging into a copy of a {adapter.name} model must leave the original alone")
     return any(merged)
@@ -65,20 +73,14 @@ def _check_bad_cut(merger: Merger, dense: ModelView) -> None:
     law = "a map must be refused with CannotMerge when no layer before the cut could carry it"
     linear_map = random_map(dense.d_model)
     raises(CannotMerge, partial(merger.merge, view, DropLayers(0, 1), linear_map), merger, law)
+    law = "a map of another width than the stream's must be refused with ShapeMismatch or CannotMerge"
+    narrow = partial(merger.merge, view, FIRST, random_map(dense.d_model - 1))
+    raises((ShapeMismatch, CannotMerge), narrow, merger, law)
     before.require_same(merger, "a refusal must change nothing")
 
 
-def _merged_twice(merger: Merger, dense: ModelView, bias: bool) -> bool:
-    """Merge two cuts one after the other, or see both methods refuse; whether the first was accepted."""
-    view = dense.copy()
-    for seed, cut in enumerate((FIRST, SECOND)):
-        linear_map = random_map(dense.d_model, seed=seed, bias=bias)
-        if not _merged_exactly(merger, view, cut, linear_map):
-            return False
-    return True
-
-
 def _merged_exactly(merger: Merger, view: ModelView, cut: DropLayers, linear_map: LinearMap) -> bool:
+    """Merge, and compare with the linearised model; False if the map was refused and nothing has changed."""
     before = Snapshot(view)
     refused = _refused_by_check(merger, view, cut)
     before.require_same(merger, "check() must change nothing")
@@ -119,10 +121,9 @@ def _check_survivors(merger: Merger, view: ModelView, cut: DropLayers) -> None:
 
 
 def _check_plain_drop(merger: Merger, dense: ModelView) -> None:
-    for cut in (FIRST, DropLayers(0, 1)):
-        view = dense.copy()
+    view, batch = dense.copy(), tiny_tokens(seed=4).batches()[0]
+    for cut in (DropLayers(0, 1), SECOND):
         reference = linearised(view, cut, None)
         merger.merge(view, cut, None)
-        batch = tiny_tokens(seed=4).batches()[0]
         law = f"without a map, {cut} must simply be gone ({dense.adapter.name})"
         close(logits(view.model, batch), logits(reference, batch), merger, law)

@@ -1,0 +1,69 @@
+"""Gemma 2 and 3, OLMo 2: a norm stands between writer and stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from billhook import Budget, Pruner, PruningState, hookimpl
+from billhook.errors import CannotMerge
+from billhook.runner import Runner
+from billhook.testing import tiny_model, tiny_tokens, tiny_view
+from billhook_strategies.fixed_windows import FixedWindows
+from billhook_strategies.insert import Insert
+
+POST_NORM = ["gemma2", "gemma3_text", "olmo2"]
+
+
+def pruner(**options: Any) -> Pruner:
+    return Pruner(selector=FixedWindows(spans=((1, 3),)), **options)
+
+
+@pytest.mark.parametrize("model_type", POST_NORM)
+def test_folding_ends_a_run_by_name_before_any_data_are_collected_and_offers_insert(model_type: str) -> None:
+    stages: list[str] = []
+    model = tiny_model(model_type)
+    with pytest.raises(CannotMerge, match=r"the norm 'post_feedforward_layernorm' .*Use the merger 'insert'"):
+        pruner(hooks=[_Stages(stages)]).prune(model, calibration=tiny_tokens(), budget=Budget(layers=2))
+    assert "estimating" not in stages
+
+
+class _Stages:
+    """Notes the stages that progress is reported of."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    @hookimpl
+    def billhook_on_progress(self, stage: str) -> None:
+        self._seen.append(stage)
+
+
+@pytest.mark.parametrize("model_type", POST_NORM)
+def test_insert_repairs_them(model_type: str) -> None:
+    result = pruner(merger="insert").prune(tiny_model(model_type), calibration=tiny_tokens(9), budget=Budget(layers=2))
+    report = result.reports[0]
+    assert report.cosine_after > report.cosine_before
+    assert result.model.config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
+def test_layers_keep_their_kind_of_attention_when_others_go(model_type: str) -> None:
+    model = tiny_model(model_type, num_hidden_layers=6)
+    kinds = list(model.config.layer_types)
+    options: dict[str, Any] = {"estimator": "identity", "selector": FixedWindows(spans=((1, 2), (4, 5)))}
+    pruned = Pruner(**options).prune(model, calibration=tiny_tokens(), budget=Budget(layers=2)).model
+    assert pruned.config.layer_types == [kinds[number] for number in (0, 2, 3, 5)]
+    assert model.config.layer_types == kinds, "the user's model keeps its own"
+
+
+def test_the_regressor_is_what_the_norm_lets_through() -> None:
+    view = tiny_view("olmo2")
+    state = PruningState(view, tiny_tokens(), merger=Insert())
+    opened = Runner(view).open(state.flow.batches[0])
+    written = Runner(view).run_recording(view, 0, "mlp", opened, opened.stream)
+    weight = view.layer(0).get_parameter("post_feedforward_layernorm.weight").detach()
+    rms = (written.output / weight).square().mean(-1).sqrt()
+    torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-3, atol=1e-3)  # up to the norm's epsilon

@@ -1,0 +1,143 @@
+"""The suite for mergers catches each way of breaking the contract: here is one merger for each."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+
+from billhook import Cut, LinearMap, Merger, ModelView, default_registry
+from billhook.errors import CannotMerge, InvalidCut
+from billhook.inserted import insert_after
+from billhook.testing import check_merger
+from billhook.writer import bias_of, replace_weight, weight_rows
+from billhook_strategies.fold import Fold
+from billhook_strategies.insert import Insert
+
+SOME = [a for a in default_registry().adapters() if a.name in ("llama", "granite", "mistral", "gemma2")]
+
+
+@attrs.frozen
+class Fine(Merger):
+    """Keeps every promise, and is not registered."""
+
+    def check(self, view: ModelView, cut: Cut) -> None:
+        Fold().check(view, cut)
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        Fold().merge(view, cut, linear_map)
+
+
+class Forgetful(Fine):
+    """Folds the weight and leaves the writer's bias as it was."""
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        site = cut.repair_site(view)
+        writer = view.writer(site.layer, site.branch) if site else None
+        old = None if writer is None else bias_of(writer)
+        super().merge(view, cut, linear_map)
+        if writer is not None and old is not None and linear_map is not None:
+            replace_weight(writer, weight_rows(writer), old)
+
+
+class Unscaled(Fine):
+    """Does not know of residual multipliers."""
+
+    def check(self, view: ModelView, cut: Cut) -> None:
+        cut.check(view)
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        cut.check(view)
+        site = cut.repair_site(view)
+        if site is None and linear_map is not None:
+            raise CannotMerge("no donor")
+        if site is not None and linear_map is not None:
+            layer = view.layer(site.layer)
+            insert_after(layer, view.adapter.output(layer, site.branch), linear_map)
+        cut.remove_from(view)
+
+
+class InPlace(Fine):
+    """Writes into weights that the dense model shares."""
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        site = cut.repair_site(view)
+        shared = None if site is None else weight_rows(view.writer(site.layer, site.branch))
+        super().merge(view, cut, linear_map)
+        if shared is not None and linear_map is not None:
+            shared.copy_(shared @ linear_map.weight.to(shared))
+
+
+class Hasty(Fine):
+    """Changes the model before it looks whether it can."""
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        cut.check(view)
+        if linear_map is not None:
+            site = cut.repair_site(view)
+            if site is None or view.adapter.why_not_foldable(site.branch) is not None:
+                cut.remove_from(view)
+                raise CannotMerge("too late")
+        super().merge(view, cut, linear_map)
+
+
+class Careless(Fine):
+    """Lets impossible cuts go wrong by themselves."""
+
+    def check(self, view: ModelView, cut: Cut) -> None:
+        try:
+            super().check(view, cut)
+        except InvalidCut as error:
+            raise IndexError("no such layer") from error
+
+
+class Dicey(Fine):
+    """Uses the global random numbers."""
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        super().merge(view, cut, linear_map)
+        torch.rand(1)
+
+
+class Strict(Fine):
+    """Refuses in check() what it would accept in merge()."""
+
+    def check(self, view: ModelView, cut: Cut) -> None:
+        cut.check(view)
+        raise CannotMerge("not today")
+
+
+class Useless(Fine):
+    """Refuses everything."""
+
+    def check(self, view: ModelView, cut: Cut) -> None:
+        cut.check(view)
+        raise CannotMerge("never")
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        if linear_map is not None:
+            self.check(view, cut)
+        super().merge(view, cut, linear_map)
+
+
+BROKEN: dict[type[Merger], str] = {
+    Forgetful: "must compute what the linearised one does: off by",
+    Unscaled: "after merging layers 1:2 a granite model must compute what the linearised one does",
+    InPlace: "must leave the original alone: weights .*down_proj.weight.* have changed|off by",
+    Hasty: r"a refusal must change nothing: layers \(0, 1, 2, 3, 4, 5\) became",
+    Careless: "must be refused with InvalidCut; IndexError was raised",
+    Dicey: "used the global random numbers",
+    Strict: r"check\(\) refuses what merge\(\) accepts",
+    Useless: "refuses every family of",
+}
+
+
+@pytest.mark.parametrize("merger", [Fine(), Insert()], ids=repr)
+def test_a_conforming_merger_passes(merger: Merger) -> None:
+    check_merger(merger, adapters=SOME)
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda cls: cls.__name__)
+def test_a_broken_merger_is_caught_and_the_law_is_named(broken: type[Merger]) -> None:
+    with pytest.raises(AssertionError, match=rf"^{broken.__name__}\(\) breaks its contract: .*({BROKEN[broken]})"):
+        check_merger(broken(), adapters=SOME)
