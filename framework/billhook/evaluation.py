@@ -75,6 +75,9 @@ def evaluate(
     """
     rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens)
     count, seqlen = rows.ids.shape
+    if seqlen < 2 or not bool(rows.keep.all()):
+        raise CalibrationError("Rows to evaluate on hold at least two tokens and no padding, as held_out makes them.")
+    refuse_long_rows(model, seqlen)
     total = 0.0
     with _eval_mode(model):
         for number, row in enumerate(rows.ids.split(1), 1):
@@ -104,7 +107,6 @@ def held_out(text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 
         raise CalibrationError(
             f"The text ({name}) is too short: {min(tokens, len(ids))} tokens do not fill one row of {seqlen}."
         )
-    refuse_long_rows(model, seqlen)
     rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
     return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
 

@@ -37,7 +37,7 @@ class LinearMap:
         """Raise :class:`ShapeMismatch` unless the map goes from ``d_model`` columns to ``d_model``."""
         if self.weight.shape != (d_model, d_model):
             raise ShapeMismatch(
-                f"A map behind a branch is [d_model, d_model], here {[d_model, d_model]}; got {list(self.weight.shape)}."
+                f"A map behind a branch is [d_model, d_model], here {[d_model] * 2}; got {list(self.weight.shape)}."
             )
 
     def __call__(self, x: Tensor) -> Tensor:

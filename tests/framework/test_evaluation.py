@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from billhook import Budget, Pruner, evaluate
+from billhook import Budget, Pruner, Tokens, evaluate
 from billhook.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
-from billhook.evaluation import LOSS_TOKENS, as_metrics, summed_loss
+from billhook.evaluation import LOSS_TOKENS, as_metrics, held_out, summed_loss
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens
 
 MODEL = tiny_model()
@@ -81,6 +81,18 @@ def test_a_file_is_evaluated_by_name(tmp_path: Path) -> None:
     by_file = evaluate(MODEL, TOKENIZER, str(path), seqlen=32)
     assert by_file.perplexity == evaluate(MODEL, TOKENIZER, TEXT, seqlen=32).perplexity
     assert by_file.source == str(path)
+
+
+def test_rows_that_are_held_out_beforehand_are_measured_as_they_are() -> None:
+    rows = held_out(TEXT, TOKENIZER, seqlen=32, tokens=200)
+    assert rows.ids.equal(IDS[-192:].view(6, 32))
+    assert evaluate(MODEL, TOKENIZER, rows) == evaluate(MODEL, TOKENIZER, TEXT, seqlen=32, tokens=200)
+
+
+@pytest.mark.parametrize("rows", [tiny_tokens(3, 1), tiny_tokens(3, 8, padding="right")], ids=["one token", "padded"])
+def test_rows_that_would_be_measured_wrongly_are_refused(rows: Tokens) -> None:
+    with pytest.raises(CalibrationError, match="at least two tokens and no padding, as held_out makes them"):
+        evaluate(MODEL, TOKENIZER, rows)
 
 
 def test_chats_are_read_as_their_contents() -> None:

@@ -26,6 +26,7 @@ from billhook.registry import DISABLE_VARIABLE, GROUP, StrategySpec
 from billhook.roles import ROLES, Role, Strategy
 from billhook_strategies.fixed_windows import FixedWindows
 from billhook_strategies.fold import Fold
+from billhook_strategies.perplexity import Perplexity
 from billhook_strategies.ridge import Ridge
 from billhook_strategies.window_distance import WindowDistance
 
@@ -339,6 +340,45 @@ def test_an_object_adds_its_strategies_to_a_registry_of_its_own() -> None:
     assert extended.create("estimator", "mine") == Mine()
     assert set(extended.names("estimator")) == {*REGISTRY.names("estimator"), "mine"}
     assert "mine" not in REGISTRY.names("estimator")
+
+
+class OfferingEverything:
+    """A plugin object that offers built-in classes of every role under names of its own."""
+
+    @hookimpl
+    def billhook_register_selectors(self, register: Any) -> None:
+        register("their-selector", WindowDistance)
+
+    @hookimpl
+    def billhook_register_estimators(self, register: Any) -> None:
+        register("their-estimator", Ridge)
+
+    @hookimpl
+    def billhook_register_mergers(self, register: Any) -> None:
+        register("their-merger", Fold)
+
+    @hookimpl
+    def billhook_register_objectives(self, register: Any) -> None:
+        register("their-objective", Perplexity)
+
+    @hookimpl
+    def billhook_register_adapters(self, register: Any) -> None:
+        llama: Any = REGISTRY.adapter_for("llama")
+        register(attrs.evolve(llama, name="theirs", model_types=("their_type",)))
+
+
+@pytest.mark.parametrize(
+    ("role", "cls"),
+    [("selector", WindowDistance), ("estimator", Ridge), ("merger", Fold), ("objective", Perplexity)],
+)
+def test_every_role_has_its_registration_hook(role: Role, cls: type[Strategy]) -> None:
+    extended = REGISTRY.extended([OfferingEverything()])
+    assert type(extended.create(role, f"their-{role}")) is cls
+    assert extended.qualified_names(role).count(f"this-program:their-{role}") == 1
+
+
+def test_adapters_have_their_registration_hook_too() -> None:
+    assert REGISTRY.extended([OfferingEverything()]).adapter_for("their_type").name == "theirs"
 
 
 def test_an_extended_registry_has_the_same_plugins_and_adapters() -> None:

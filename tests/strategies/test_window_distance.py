@@ -185,14 +185,24 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(selector: Wind
     assert state.flow.layer_calls == calls
 
 
+@pytest.mark.parametrize(
+    ("merge", "wanted"), [(True, [DropLayers(1, 8)]), (False, [DropLayers(1, 5), DropLayers(5, 8)])]
+)
+def test_touching_windows_become_one_cut_or_stay_two(merge: bool, wanted: list[DropLayers]) -> None:
+    cuts, _ = _select(WindowDistance(windows=2, merge_touching=merge), LAYERS - 2)  # no layer is left between them
+    assert {len(cut) for cut in cuts} == {len(cut) for cut in wanted}
+    assert (cuts[0].start, cuts[-1].stop, len(cuts)) == (1, 8, len(wanted))
+
+
 @given(selector=selectors, layers=st.integers(2, LAYERS - 1))
-def test_windows_touch_or_merge_as_asked(selector: WindowDistance, layers: int) -> None:
+def test_windows_are_as_many_as_asked_unless_they_merge_and_keep_apart_if_they_must(
+    selector: WindowDistance, layers: int
+) -> None:
     assume(_needed(selector, layers) <= _room(selector))
     cuts, _ = _select(selector, layers)
-    touching = [a.stop == b.start for a, b in itertools.pairwise(cuts)]
-    if selector.merge_touching or not selector.touching:
-        assert not any(touching)
-    if not selector.merge_touching:
+    gaps = [after.start - before.stop for before, after in itertools.pairwise(cuts)]
+    assert min(gaps, default=1) >= (1 if selector.merge_touching or not selector.touching else 0)
+    if not (selector.merge_touching and selector.touching):
         assert len(cuts) == min(selector.windows, layers)
 
 

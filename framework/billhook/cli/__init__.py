@@ -5,6 +5,8 @@ Importing this loads neither torch nor transformers: commands import what they n
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 from typing import Annotated, cast
 
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 after an error of the library, which is told in one line on stderr; 2 when the command
         line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark, not an error
     with Messages() as messages:
         try:
             code = app(

@@ -85,7 +85,7 @@ def command(
             any_calibration=any_calibration,
         )
         with bars.step("saving"):
-            path = result.save(out, overwrite=overwrite, verify=verify)
+            path = inputs.save(result, out, overwrite=overwrite, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
 
 

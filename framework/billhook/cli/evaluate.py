@@ -36,18 +36,20 @@ def command(
     import attrs
 
     from billhook import loading
-    from billhook.cli import inputs, output
+    from billhook.cli import output
     from billhook.cli.progress import ProgressBars
     from billhook.evaluation import evaluate, held_out
+    from billhook.model_view import refuse_long_rows
 
     with ProgressBars() as bars:
         with bars.step("loading"):
             source = loading.find(model, dtype=dtype, device=device)
-            source.skeleton()
+            skeleton = source.skeleton()
+            if skeleton is not None:
+                refuse_long_rows(skeleton, seqlen)
             tokenizer = source.tokenizer()
             data = held_out(text, tokenizer, seqlen=seqlen, tokens=tokens)
             loaded = source.model()
-            inputs.refuse_long_rows(loaded.config, seqlen)
         with bars.clock("scoring"):
             found = evaluate(loaded, tokenizer, data, progress=bars.billhook_on_progress)
     if json:

@@ -60,4 +60,7 @@ def draw(distances: WindowDistances, file: Path, *, title: str) -> None:
     axes.legend(loc="upper right")
     axes.set(title=title, xlabel="first layer of the window", ylabel="layers in the window")
     figure.colorbar(picture, ax=axes, label=LABELS[distances.metric])
-    figure.savefig(file, dpi=120)
+    try:
+        figure.savefig(file, dpi=120)
+    except OSError as error:
+        raise InvalidConfig(f"The heat map cannot be written to {file}: {error}") from error

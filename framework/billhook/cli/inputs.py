@@ -6,21 +6,23 @@ Everything is checked from cheap to dear: options before files, files before the
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from billhook import loading
 from billhook.activation_cache import MIB, CacheBudget
 from billhook.calibration import Calibration
 from billhook.checkpoint import refuse_existing
-from billhook.errors import InvalidConfig, OutputExists, did_you_mean, listing
-from billhook.model_view import ModelView
+from billhook.errors import BillhookError, CheckpointError, InvalidConfig, OutputExists, did_you_mean, listing
+from billhook.model_view import ModelView, refuse_long_rows
 from billhook.pruner import Pruner
 from billhook.registry import default_registry
+from billhook.result import PruneResult
 from billhook.roles import ROLES, Role, Strategy
 from billhook.tokens import Tokens
 
@@ -61,24 +63,14 @@ def open_model(
     tokenizer = source.tokenizer()
     tokens = calibration.tokenize(tokenizer)
     if skeleton is not None:
-        refuse_long_rows(skeleton.config, tokens.ids.shape[1])
+        refuse_long_rows(skeleton, tokens.ids.shape[1])
     model = source.model()
-    refuse_long_rows(model.config, tokens.ids.shape[1])
     return Opened(model=model, tokenizer=tokenizer, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
 
 
 def view_of(model: PreTrainedModel) -> ModelView:
     """The model through its adapter; refuses architectures that none knows."""
     return ModelView(model, default_registry().adapter_for(model.config.model_type))
-
-
-def refuse_long_rows(config: PreTrainedConfig, seqlen: int) -> None:
-    """Raise :class:`InvalidConfig` when rows have more tokens than the model has positions."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and seqlen > positions:
-        raise InvalidConfig(
-            f"Rows of {seqlen} tokens do not fit the model's {positions} positions. Give less --seqlen."
-        )
 
 
 def check_output(out: Path, overwrite: bool, model: str) -> None:
@@ -89,6 +81,18 @@ def check_output(out: Path, overwrite: bool, model: str) -> None:
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise OutputExists(f"The output {out} cannot be made: {parent} is a file.")
+    if not os.access(parent, os.W_OK):
+        raise CheckpointError(f"The output {out} cannot be made: {parent} is not writable.")
+
+
+def save(result: PruneResult, out: Path, *, overwrite: bool, verify: bool) -> Path:
+    """Like :meth:`PruneResult.save`; a full disk and the like are the user's errors, not bugs."""
+    try:
+        return result.save(out, overwrite=overwrite, verify=verify)
+    except BillhookError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"The checkpoint cannot be written to {out}: {error}") from error
 
 
 def cache_budget(mib: int | None) -> CacheBudget:

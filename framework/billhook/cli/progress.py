@@ -55,6 +55,7 @@ class ProgressBars:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A stage whose steps nobody counts; shown and clocked while the context lasts."""
+        self._settle()
         task = self._progress.add_task(name, total=None, count="")
         try:
             with self.clock(name):
@@ -72,6 +73,7 @@ class ProgressBars:
     @hookimpl
     def billhook_on_progress(self, stage: str, done: int, total: int | None) -> None:
         """Move the stage's bar; a stage that starts again (the next cut) starts its bar again."""
+        self._settle(but=stage)
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, count="")
         elif done < self._done[stage]:
@@ -79,3 +81,9 @@ class ProgressBars:
         self._done[stage] = done
         count = f"{done}" if total is None else f"{done}/{total}"
         self._progress.update(self._tasks[stage], completed=done, total=total, count=count)
+
+    def _settle(self, but: str = "") -> None:
+        """Stages whose end nobody knew have ended when another begins."""
+        for stage, task in self._tasks.items():
+            if stage != but:
+                self._progress.update(task, total=self._done[stage])

@@ -134,7 +134,7 @@ def command(
         else:
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
             with bars.step("saving"):
-                path = result.save(out, overwrite=overwrite, verify=verify)
+                path = inputs.save(result, out, overwrite=overwrite, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
 
 

@@ -41,7 +41,9 @@ def close(found: Tensor, wanted: Tensor, who: object, law: str, tolerance: float
     require(error <= tolerance, who, f"{law}: off by {error:.1e} of the largest entry, {tolerance:.0e} is allowed")
 
 
-def raises(kind: type[BillhookError] | tuple[type[BillhookError], ...], action: Callable[[], object], who: object, law: str) -> BillhookError:
+def raises(
+    kind: type[BillhookError] | tuple[type[BillhookError], ...], action: Callable[[], object], who: object, law: str
+) -> BillhookError:
     """The error that ``action`` raised; :func:`fail` if it raised none, or one of another kind."""
     try:
         action()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from tests.framework.cli.conftest import LAYERS, Outcome, Run
 
 from billhook import Budget, Pruner
 from billhook.errors import BillhookError
-from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens
+from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokenizer, tiny_tokens
 
 COPIES = ("no-tokenizer", "no-weights", "nan", "quantised", "incomplete", "no-model-type", "translation", "alien")
 """Checkpoints that are broken in one way each."""
@@ -46,6 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, text: Path
     (folder / "exists").mkdir()
     (folder / "exists" / "notes.txt").write_text("do not lose me")
     (folder / "empty").mkdir()
+    save_tiny_checkpoint(folder / "table", "gpt2")  # has learned positions, 64 of them
     for name in COPIES:
         shutil.copytree(checkpoint, folder / name)
     for file in (folder / "no-tokenizer").glob("*token*"):
@@ -172,9 +175,8 @@ AGAINST_THE_MODEL = {
     f"--window 4:{LAYERS + 1}": f"layers [{LAYERS}] are not there",
     f"--window 0:{LAYERS}": "one must stay",
     "--window 0:2": "no layer survives before it",
-    "--layers 1 --seqlen 65": "do not fit",
 }
-"""Wrong for a model of six layers and 64 positions."""
+"""Wrong for a model of six layers."""
 
 PRUNE = {**ARGUMENTS, **AGAINST_THE_MODEL}
 
@@ -210,6 +212,14 @@ def test_an_impossible_amount_is_refused_before_the_model_is_loaded(run: Run, am
     assert PRUNE[amount] in refused(run("prune", "model", *QUICK.split(), "--out", "out", *amount.split()))
 
 
+@pytest.mark.usefixtures("no_weights", "in_place")
+@pytest.mark.parametrize("command", ["prune table --layers 1 --out out", "analyze table", "evaluate table"])
+def test_rows_longer_than_the_table_of_positions_are_refused_before_the_model_is_loaded(run: Run, command: str) -> None:
+    data = "--text text.txt" if command.startswith("evaluate") else QUICK
+    error = refused(run(*command.split(), *data.split(), "--seqlen", 65))
+    assert "Rows of 65 tokens are too long: this gpt2 model has 64 positions" in error
+
+
 def test_without_an_output_folder_nothing_is_pruned(run: Run, in_place: Place) -> None:
     assert "give --out DIR, or --dry-run" in refused(run("prune", "model", "--layers", 1))
 
@@ -232,7 +242,6 @@ OTHERS = {
     "evaluate model --text text.txt --tokens 10": "is too short: 10 tokens",
     "evaluate model --text text.txt --tokens -5 --seqlen 16": "is too short",
     "evaluate model --text text.txt --seqlen 1": "'seqlen' of an evaluation must be at least 2",
-    "evaluate model --text text.txt --seqlen 65": "do not fit",
     "evaluate model --device abacus": "There is no device 'abacus' here",
     "apply no-such-plan.json model --out out": "No plan can be read from no-such-plan.json",
     "apply plan.json model --out out": "This is not a plan",
@@ -272,3 +281,24 @@ def test_weights_that_are_not_numbers_are_refused_and_left_alone() -> None:
         Pruner().prune(model, tiny_tokenizer(), calibration=tiny_tokens(), budget=Budget(layers=1))
     for name, weight in model.state_dict().items():
         assert torch.equal(weight.nan_to_num(7), before[name].nan_to_num(7))
+
+
+def test_a_disk_that_is_full_is_told_in_one_line_and_leaves_nothing(
+    run: Run, in_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    before = in_place.contents()
+    error = refused(run("prune", "model", "--layers", 1, "--out", "out", *QUICK.split()))
+    assert "The checkpoint cannot be written to out" in error
+    assert "No space left on device" in error
+    assert in_place.contents() == before
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_at_once(
+    run: Run, in_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert "is not writable" in refused(run("prune", "no-such-model", "--layers", 1, "--out", "out"))

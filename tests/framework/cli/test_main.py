@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -123,8 +124,13 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["evaluate", "anything"])
 
 
-def test_tables_and_progress_do_not_mix_into_pipes(checkpoint: Path, text: Path) -> None:
-    command = [sys.executable, "-m", "billhook", "evaluate", str(checkpoint), "--text", str(text), "--seqlen", "16"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "perplexity" in done.stdout
-    assert done.stderr == ""
+def test_a_pipe_that_takes_ascii_only_gets_the_result_and_no_progress(checkpoint: Path, text: Path) -> None:
+    options = ["--layers", "1", "--dry-run", "--calibration", str(text), "--samples", "2", "--seqlen", "16"]
+    done = subprocess.run(
+        [sys.executable, "-m", "billhook", "prune", str(checkpoint), *options],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "layers       6 ? 5, without layers" in done.stdout

@@ -48,6 +48,14 @@ def test_a_stage_without_an_end_counts() -> None:
     assert "7" in shown_on(console)
 
 
+def test_a_stage_without_an_end_is_over_when_another_begins() -> None:
+    with ProgressBars(terminal()) as bars:
+        bars.billhook_on_progress("fitting", 7, None)
+        with bars.step("saving"):
+            fitting, saving = bars.tasks
+            assert (fitting.finished, saving.finished) == (True, False)
+
+
 def test_steps_are_clocked_and_their_lines_go() -> None:
     with ProgressBars(terminal()) as bars:
         with bars.step("loading"):

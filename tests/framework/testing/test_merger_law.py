@@ -52,6 +52,7 @@ class Unscaled(Fine):
         if site is None and linear_map is not None:
             raise CannotMerge("no donor")
         if site is not None and linear_map is not None:
+            linear_map.check_width(view.d_model)
             layer = view.layer(site.layer)
             insert_after(layer, view.adapter.output(layer, site.branch), linear_map)
         cut.remove_from(view)

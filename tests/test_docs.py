@@ -1,0 +1,132 @@
+"""The docs police: whatever a plugin, a hook or a command is called, the documentation knows it too."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import billhook
+from billhook import default_registry, hookspecs
+from billhook.cli import app
+from billhook.roles import ROLES, Role, Strategy
+
+ROOT = Path(__file__).parent.parent
+REGISTRY = default_registry()
+HOOKS: dict[str, Callable[..., object]] = {
+    name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("billhook_")
+}
+REQUIRED: dict[str, dict[str, Any]] = {"billhook:fixed-windows": {"spans": [[1, 2]]}}
+"""Options without a default, for strategies that have some."""
+
+
+@cache
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+@cache
+def all_tests() -> str:
+    """The source of all tests but those that go through the hooks as a list."""
+    lists = {Path(__file__), ROOT / "tests/framework/test_hookspecs.py"}
+    return "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py") if path not in lists)
+
+
+def section(role: Role, name: str) -> str:
+    """What docs/strategies.md says under the heading of a strategy, or nothing."""
+    _, _, of_role = page("strategies.md").partition(f"\n## {role.capitalize()}s\n")
+    of_role = re.split(r"^## ", of_role, flags=re.MULTILINE)[0]
+    _, _, found = of_role.partition(f"\n### `{name}`\n")
+    return re.split(r"^### ", found, flags=re.MULTILINE)[0]
+
+
+def strategies() -> Iterator[tuple[Role, str, Strategy]]:
+    """Every strategy that billhook itself offers, by role and short name."""
+    for role in ROLES:
+        for qualified in REGISTRY.qualified_names(role):
+            if qualified.startswith("billhook:"):
+                strategy = REGISTRY.create(role, qualified, REQUIRED.get(qualified))
+                yield role, qualified.removeprefix("billhook:"), strategy
+
+
+def options() -> Iterator[tuple[Role, str, str, object]]:
+    """Role, name, option and default, once for each class."""
+    for role, name, strategy in strategies():
+        if REGISTRY.spec(role, strategy).name == f"billhook:{name}":
+            cls: Any = type(strategy)  # an attrs class: all built-ins are
+            for field in attrs.fields(cls):
+                yield role, name, field.name, field.default
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_documented_with_all_its_arguments(name: str) -> None:
+    signature = f"{name}({', '.join(inspect.signature(HOOKS[name]).parameters)})"
+    assert f"### `{signature}`" in page("hooks.md"), f"docs/hooks.md lacks the heading ### `{signature}`."
+
+
+def test_no_hook_is_documented_that_does_not_exist() -> None:
+    unknown = sorted(set(re.findall(r"\bbillhook_[a-z_]*[a-z]", page("hooks.md"))) - {*HOOKS, "billhook_strategies"})
+    assert not unknown, f"docs/hooks.md speaks of hooks that do not exist: {', '.join(unknown)}."
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_has_a_test(name: str) -> None:
+    assert re.search(rf"\b{name}\b", all_tests()), f"No test under tests/ implements or mentions {name}."
+
+
+@pytest.mark.parametrize(("role", "name"), [(role, name) for role, name, _ in strategies()])
+def test_every_strategy_is_documented(role: Role, name: str) -> None:
+    _, _, of_role = page("strategies.md").partition(f"\n## {role.capitalize()}s\n")
+    of_role = re.split(r"^## ", of_role, flags=re.MULTILINE)[0]
+    assert f"### `{name}`" in of_role or f"| `{name}` |" in of_role, (
+        f"docs/strategies.md does not describe the {role} `{name}` under '## {role.capitalize()}s': "
+        f"give it a heading '### `{name}`', or a row in the table of short names."
+    )
+
+
+@pytest.mark.parametrize(("role", "name", "option", "default"), list(options()))
+def test_every_option_is_documented_with_its_default(role: Role, name: str, option: str, default: object) -> None:
+    found = re.search(rf"^\| `{option}` \| ([^|]*?) \| .+ \|$", section(role, name), re.MULTILINE)
+    where = f"docs/strategies.md, section ### `{name}` ({role}),"
+    assert found, f"{where} lacks a row | `{option}` | default | meaning |."
+    if default is not attrs.NOTHING:
+        assert meant(found[1]) == default, f"{where} says {found[1]} for {option}, whose default is {default!r}."
+
+
+def meant(cell: str) -> object:
+    """The value that a table shows as code: a literal, or a bare word for a string."""
+    try:
+        return ast.literal_eval(cell.strip("`"))
+    except (SyntaxError, ValueError):
+        return cell.strip("`")
+
+
+@pytest.mark.parametrize("name", billhook._HOME)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    assert f"### {name}\n" in page("reference.md"), f"docs/reference.md lacks {name}: run docs/build_reference.py."
+
+
+def command_names() -> list[str]:
+    return [command.name or "" for command in app.registered_commands]
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_is_documented(name: str) -> None:
+    assert f"## billhook {name}\n" in page("cli.md"), f"docs/cli.md lacks the section ## billhook {name}."
+
+
+def test_there_are_commands() -> None:
+    assert {"prune", "analyze", "evaluate", "apply", "plugins"} <= set(command_names())
+
+
+def test_every_model_type_that_is_served_is_documented() -> None:
+    served = {model_type for adapter in REGISTRY.adapters() for model_type in adapter.model_types}
+    missing = sorted(model_type for model_type in served if f"`{model_type}`" not in page("adapters.md"))
+    assert not missing, f"docs/adapters.md does not name the model types {', '.join(missing)}."
