@@ -15,7 +15,8 @@ test: $(VENV)/dev.stamp
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy framework strategies adapters tests benchmarks docs plugins/template
+	$(BIN)/mypy framework strategies adapters tests benchmarks docs
+	MYPYPATH=plugins/template $(BIN)/mypy plugins/template
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python docs/build_reference.py --check

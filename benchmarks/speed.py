@@ -37,8 +37,16 @@ from billhook.activation_cache import MIB
 
 ESTIMATORS = ("identity", "diagonal", "orthogonal", "least-squares", "ridge", "cosine")
 ROWS_PER_BATCH = 8
-SHAPES: dict[str, dict[str, Any]] = {"1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
-                 "num_key_value_heads": 8, "vocab_size": 32768}}  # fmt: skip
+SHAPES: dict[str, dict[str, Any]] = {
+    "1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 32768,
+    }
+}
 
 
 class PeakMemory(AbstractContextManager["PeakMemory"]):

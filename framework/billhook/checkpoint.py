@@ -19,7 +19,9 @@ import transformers
 from loguru import logger
 
 from billhook.errors import CheckpointError, OutputExists
+from billhook.estimator import Estimator, Needs
 from billhook.inserted import has_inserted
+from billhook.merger import Merger
 from billhook.model_card import model_card
 from billhook.plan import cut_to_data
 from billhook.report import CutReport
@@ -29,6 +31,11 @@ from billhook.version import __version__
 
 RECORD = "billhook.json"
 """Beside the weights: plan, figures, versions and hashes."""
+
+ADDED_LAYERS = (
+    "The merger 'insert' puts linear layers into the model that no stock checkpoint can hold. Use it in memory, or "
+    "prune with the merger 'fold' to save."
+)
 
 
 def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bool = True) -> Path:
@@ -60,7 +67,7 @@ def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bo
         if verify:
             verify_reload(result.model, draft)
         _put_in_place(draft, path)
-    logger.info("checkpoint written to {}", path)
+    logger.trace("checkpoint written to {}", path)
     return path
 
 
@@ -77,10 +84,13 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 def refuse_unsaveable(result: PruneResult) -> None:
     """Raise :class:`CheckpointError` for a model that a stock checkpoint cannot hold."""
     if has_inserted(result.model):
-        raise CheckpointError(
-            "The merger 'insert' has put linear layers into the model that no stock checkpoint can hold. Use it in "
-            "memory, or prune with the merger 'fold' to save."
-        )
+        raise CheckpointError(ADDED_LAYERS)
+
+
+def refuse_unsaveable_merger(merger: Merger, estimator: Estimator) -> None:
+    """The same before any work: raise if what these two will make cannot be saved."""
+    if merger.adds_layers and estimator.needs is not Needs.NOTHING:
+        raise CheckpointError(ADDED_LAYERS)
 
 
 @contextmanager

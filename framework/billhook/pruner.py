@@ -15,7 +15,7 @@ from billhook import report
 from billhook.activation_cache import CacheBudget
 from billhook.budget import Budget
 from billhook.calibration import Calibration
-from billhook.cut import Cut
+from billhook.cut import Cut, DropLayers
 from billhook.errors import InvalidConfig, InvalidCut, SingularProblem, UnsupportedArchitecture
 from billhook.estimator import Estimator, Needs
 from billhook.merger import Merger
@@ -114,6 +114,7 @@ class _Run:
         self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
     ) -> PruneResult:
         began = time.perf_counter()
+        refuse_unmergeable(self.dense, self.estimator, self.merger)
         tokens = calibration.tokenize(tokenizer)
         state = PruningState(
             self.dense,
@@ -170,7 +171,7 @@ class _Run:
         state.record(cut)
         figures = attrs.evolve(figures, seconds=time.perf_counter() - began)
         self.reports.append(figures)
-        logger.debug("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
+        logger.trace("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
         self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
 
     def _repair(self, state: PruningState, cut: Cut) -> report.CutReport:
@@ -242,6 +243,16 @@ def refuse_no_model(model: object) -> None:
         raise UnsupportedArchitecture(
             f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
         )
+
+
+def refuse_unmergeable(view: ModelView, estimator: Estimator, merger: Merger) -> None:
+    """Raise :class:`CannotMerge` before any work if no repair of this model could be merged.
+
+    Asked of the last layer: the layers of a model are built alike, so what cannot be merged there cannot anywhere.
+    """
+    last = view.numbers[-1]
+    if estimator.needs is not Needs.NOTHING and last > 0:
+        merger.check(view, DropLayers(last, last + 1))
 
 
 def _refuse_no_budget(budget: object) -> None:

@@ -18,7 +18,8 @@ class CutReport:
     Attributes:
         cut: what went.
         donor: original number of the layer whose writer makes up for it; None if nothing was repaired.
-        r_squared: share of the residual target's variance that the map explains; NaN without data.
+        r_squared: share of the residual target's variance that the map explains; NaN without data. Tokens with large
+            activations (attention sinks) dominate it: read it together with the cosines, where each token counts once.
         cosine_before: mean cosine between the stream after the gap and the dense stream, unrepaired (T = identity).
         cosine_after: the same, repaired.
         token_count: tokens behind these figures.

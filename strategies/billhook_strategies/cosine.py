@@ -77,7 +77,7 @@ class Cosine(Estimator):
             raise SingularProblem(
                 f"The cosine loss diverged (last value {loss}). Use a smaller learning_rate, or 'least-squares'."
             )
-        logger.debug("cosine loss {:.5f} after {} epochs", loss, self.epochs)
+        logger.trace("cosine loss {:.5f} after {} epochs", loss, self.epochs)
         return LinearMap(self._factor(regression, found) * found)
 
     def _adam(self, regression: Regression, weight: Tensor) -> float:

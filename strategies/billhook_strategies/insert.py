@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 
@@ -19,6 +20,8 @@ class Insert(Merger):
     where the writer has none. Costs d_model² parameters a cut. Works in memory; stock checkpoints cannot hold it,
     so saving is refused by name.
     """
+
+    adds_layers: ClassVar[bool] = True
 
     def check(self, view: ModelView, cut: Cut) -> None:
         """Only the cut itself can be wrong."""

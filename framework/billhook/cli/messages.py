@@ -18,7 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from loguru import Message
 
-LEVELS = ("WARNING", "INFO", "DEBUG")
+LEVELS = ("WARNING", "INFO", "TRACE")
 """What is shown without ``-v``, with one, with two."""
 
 CHATTERERS = ("transformers", "huggingface_hub", "datasets", "torch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from billhook.cli.inputs import Opened
     from billhook.estimator import Estimator
+    from billhook.merger import Merger
     from billhook.pruner import Pruner
     from billhook.result import PruneResult
+    from billhook.roles import Strategy
 
 AMOUNT = "How much (exactly one)"
 STRATEGIES = "How"
@@ -104,6 +106,7 @@ def command(
         raise InvalidConfig("There is no folder to write to: give --out DIR, or --dry-run to see the plan only.")
 
     from billhook.calibration import Calibration
+    from billhook.checkpoint import refuse_unsaveable_merger
     from billhook.cli import inputs, output
     from billhook.cli.progress import ProgressBars
     from billhook.pruner import Pruner
@@ -117,6 +120,8 @@ def command(
     chosen = inputs.strategies(
         {"selector": selector, "estimator": estimator, "merger": merger, "objective": objective}, settings
     )
+    if out is not None and not dry_run:
+        refuse_unsaveable_merger(cast("Merger", chosen["merger"]), cast("Estimator", chosen["estimator"]))
     cache = inputs.cache_budget(cache_mib)
     data = Calibration(
         source=calibration, samples=samples, seqlen=seqlen, seed=seed, packing=packing, chat_template=chat_template
@@ -126,7 +131,11 @@ def command(
         pruner = Pruner(**chosen, hooks=[bars], cache=cache)  # type: ignore[arg-type] # each under its role's name
         with bars.step("loading"):
             opened = inputs.open_model(
-                model, data, dtype=dtype, device=device, check=lambda empty: _refuse_impossible(empty, budget, spans)
+                model,
+                data,
+                dtype=dtype,
+                device=device,
+                check=lambda empty: _refuse_impossible(empty, budget, spans, chosen),
             )
         path = None
         if dry_run or out is None:
@@ -138,13 +147,17 @@ def command(
     output.print_result(result, path, bars.seconds, as_json=json)
 
 
-def _refuse_impossible(empty: PreTrainedModel, budget: Budget, spans: Sequence[Span]) -> None:
+def _refuse_impossible(
+    empty: PreTrainedModel, budget: Budget, spans: Sequence[Span], chosen: Mapping[str, Strategy]
+) -> None:
     """Refuse what ``empty``, a model without weights, shows cannot be done."""
     from billhook.cli import inputs
     from billhook.cut import DropLayers
+    from billhook.pruner import refuse_unmergeable
 
     view = inputs.view_of(empty)
     budget.layer_count(view)
+    refuse_unmergeable(view, cast("Estimator", chosen["estimator"]), cast("Merger", chosen["merger"]))
     for span in spans:
         DropLayers(*span).check(view)
 

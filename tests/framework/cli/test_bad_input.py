@@ -49,6 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, text: Path
     (folder / "exists" / "notes.txt").write_text("do not lose me")
     (folder / "empty").mkdir()
     save_tiny_checkpoint(folder / "table", "gpt2")  # has learned positions, 64 of them
+    save_tiny_checkpoint(folder / "post-norm", "gemma2")
     for name in COPIES:
         shutil.copytree(checkpoint, folder / name)
     for file in (folder / "no-tokenizer").glob("*token*"):
@@ -218,6 +219,22 @@ def test_rows_longer_than_the_table_of_positions_are_refused_before_the_model_is
     data = "--text text.txt" if command.startswith("evaluate") else QUICK
     error = refused(run(*command.split(), *data.split(), "--seqlen", 65))
     assert "Rows of 65 tokens are too long: this gpt2 model has 64 positions" in error
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_what_no_checkpoint_can_hold_is_refused_before_the_model_is_loaded(run: Run, in_place: Place) -> None:
+    before = in_place.contents()
+    error = refused(run("prune", "model", *QUICK.split(), "--layers", 1, "--merger", "insert", "--out", "out"))
+    assert "no stock checkpoint can hold" in error
+    assert "merger 'fold'" in error
+    assert in_place.contents() == before
+
+
+@pytest.mark.usefixtures("no_weights", "in_place")
+def test_what_cannot_be_folded_is_refused_before_the_model_is_loaded(run: Run) -> None:
+    error = refused(run("prune", "post-norm", *QUICK.split(), "--layers", 1, "--out", "out"))
+    assert "'post_feedforward_layernorm' stands between the mlp writer and the residual stream" in error
+    assert "merger 'insert'" in error
 
 
 def test_without_an_output_folder_nothing_is_pruned(run: Run, in_place: Place) -> None:
