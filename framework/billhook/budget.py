@@ -61,9 +61,9 @@ class Budget:
             return round(self.layers * view.layer_parameter_count / len(view.numbers))
         if self.parameters is not None:
             base = view.parameter_count if self.of == "all" else view.layer_parameter_count
-            return math.ceil(self.parameters * base)
+            return _ceil(self.parameters * base)
         assert self.bytes is not None  # one of the three is set: see __attrs_post_init__
-        return math.ceil(self.bytes / view.bytes_per_parameter)
+        return _ceil(self.bytes / view.bytes_per_parameter)
 
     def layer_count(self, view: ModelView) -> int:
         """The smallest number of whole layers that meets this budget in ``view``.
@@ -72,10 +72,15 @@ class Budget:
             InvalidConfig: more than the model can lose; one layer must stay.
         """
         per_layer = view.layer_parameter_count / len(view.numbers)
-        count = self.layers or math.ceil(self.parameter_count(view) / per_layer - 1e-9)
+        count = self.layers or _ceil(self.parameter_count(view) / per_layer)
         if count >= len(view.numbers):
             raise InvalidConfig(
                 f"A budget of {self} means dropping {count} layers, but the model has {len(view.numbers)} "
                 f"and one must stay. Ask for less."
             )
         return count
+
+
+def _ceil(amount: float) -> int:
+    """Rounded up, but not for a float's rounding: 0.55 of 40 equal layers are 22 of them, not one parameter more."""
+    return math.ceil(amount * (1 - 1e-12))

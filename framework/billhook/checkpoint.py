@@ -67,7 +67,7 @@ def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bo
         if verify:
             verify_reload(result.model, draft)
         _put_in_place(draft, path)
-    logger.trace("checkpoint written to {}", path)
+    logger.info("checkpoint written to {}", path)
     return path
 
 

@@ -100,7 +100,7 @@ class _Run:
         self.pruner = pruner
         self.hook = registry.hook
         self.registry = registry
-        self.dense = given.copy()  # shares the weights, so that even eval() does not touch the user's model
+        self.dense = given  # the state works on copies of it
         self.selector = cast(Selector, registry.resolve("selector", pruner.selector))
         self.estimator = cast(Estimator, registry.resolve("estimator", pruner.estimator))
         self.merger = cast(Merger, registry.resolve("merger", pruner.merger))

@@ -77,7 +77,7 @@ def test_without_any_entry_point_nothing_is_offered() -> None:
 
 
 def test_the_default_registry_is_made_once() -> None:
-    assert default_registry() is REGISTRY
+    assert default_registry() is default_registry()
 
 
 def test_names_are_in_order_and_qualified_ones_say_whose_they_are() -> None:
@@ -102,6 +102,11 @@ def test_a_loaded_plugin_is_listed_with_its_origin_and_its_hooks(site: Path) -> 
     ).plugins
     assert (info.qualified, info.version, info.status) == ("their-package:theirs", "3.2", "loaded")
     assert info.hooks == ("billhook_register_estimators",)
+
+
+def test_built_ins_are_loaded_first_whatever_strangers_are_called(site: Path) -> None:
+    entries = [*install(site, "aaa", {"a": offering("a")}), *BUILTINS]
+    assert Registry.from_entry_points(entries, blocked=()).plugins[-1].distribution == "aaa"
 
 
 def test_an_entry_point_may_name_an_object(site: Path) -> None:

@@ -33,7 +33,7 @@ class Rich(Estimator):
     inner: Inner = Inner()
     names: list[str] = attrs.field(factory=list)
     _hidden: int = 3
-    derived: int = attrs.field(init=False, default=7)
+    derived: int = attrs.field(init=False, default=attrs.Factory(lambda self: 2 * self.needed, takes_self=True))
 
     def __attrs_post_init__(self) -> None:
         if self.factor < 0:

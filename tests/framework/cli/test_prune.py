@@ -150,7 +150,7 @@ def test_overwriting_replaces_a_checkpoint(run: Run, checkpoint: Path, data: tup
 
 def test_verbosity_shows_the_log(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> None:
     done = run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 1, "-vv", "--json", *data)
-    assert "Debug: layers" in done.err
+    assert "Trace: layers" in done.err
     assert "Info: checkpoint written" in done.err
     assert done.data["path"]
 
