@@ -23,8 +23,8 @@ class Cosine(Estimator):
 
     Attributes:
         form: ``approximate`` compares ``X T`` with the residual target, ``exact`` compares the whole stream
-            ``X T + skip`` with the whole target. The paper's default is the approximation: a third less memory, and
-            a little better with one cut (its table 11).
+            ``X T + skip`` with the whole target. The paper's default is the approximation, which does a little better
+            with one cut (its table 11).
         optimizer: ``adam``, or ``lbfgs`` (full batch, strong Wolfe line search; deterministic, no learning rate).
         learning_rate: of Adam; 1e-4 as published.
         batch_tokens: tokens a step of Adam sees; 1024 as published.
