@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -10,6 +10,7 @@ import attrs
 import torch
 from loguru import logger
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.plan import CalibrationRecord
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def _kept(source: object) -> object:
+    """What can be read only once (a generator) or is no list but a row of batches (a loader), as a list."""
+    return list(source) if isinstance(source, Iterator | DataLoader) else source
+
+
 @attrs.frozen(kw_only=True)
 class Calibration:
     """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
 
     Attributes:
         source: ``"builtin"`` (English text that needs no download), a text or JSONL file, a ``datasets`` name or
-            object, a list of strings, or ready token batches (then the rest of the options is unused).
+            object, a list of strings, or ready token batches (then the rest of the options is unused): tensors of
+            ids or mappings with ``input_ids``, in a list, a generator or a ``DataLoader``.
         samples: rows of tokens wanted; with fewer at hand all are used, and a warning says so.
         seqlen: tokens in a row.
         seed: which rows are taken.
@@ -35,7 +42,7 @@ class Calibration:
         chat_template: put every document through the tokenizer's chat template (plain text as a user's message).
     """
 
-    source: object = BUILTIN
+    source: object = attrs.field(default=BUILTIN, converter=_kept)
     samples: int = 128
     seqlen: int = 512
     seed: int = 0

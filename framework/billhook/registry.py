@@ -305,7 +305,13 @@ class Registry:
     def _refuse_unknown_hooks(self, plugin: object, name: str) -> None:
         known = [hook for hook in dir(hookspecs) if hook.startswith("billhook_")]
         for attribute in dir(plugin):
-            if attribute not in known and self._manager.parse_hookimpl_opts(plugin, attribute) is not None:
+            marked = self._manager.parse_hookimpl_opts(plugin, attribute) is not None
+            if attribute in known and not marked:  # pluggy would pass it over without a word
+                raise PluginError(
+                    f"Plugin {name} has a {attribute} that is not marked with @hookimpl, so it would never be called. "
+                    f"Mark it, rename it, or block the plugin with {DISABLE_VARIABLE}={name}."
+                )
+            if attribute not in known and marked:
                 raise PluginError(
                     f"Plugin {name} implements {attribute}, which is no hook of billhook."
                     f"{did_you_mean(attribute, known)} Mend it, or block it with {DISABLE_VARIABLE}={name}."

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from billhook import Calibration, Tokens
 from billhook.calibration import tokenize_whole
@@ -151,6 +152,15 @@ def test_ready_tokens_need_no_tokenizer_and_stay_as_they_are(wrap: Callable[[Tok
     given = tiny_tokens(3, 7)
     tokens = Calibration(source=wrap(given)).tokenize(None)
     assert tokens.fingerprint == given.fingerprint
+
+
+def test_a_loader_and_a_generator_of_batches_are_ready_batches() -> None:
+    ids = tiny_tokens(rows=4, seq=6).ids
+    loader: DataLoader[torch.Tensor] = DataLoader(list(ids), batch_size=2)
+    for source in (loader, (batch for batch in ids.split(2))):
+        calibration = Calibration(source=source)
+        assert torch.equal(calibration.tokenize(None).ids, ids)
+        assert torch.equal(calibration.tokenize(None).ids, ids)  # and again: a generator is read once and kept
 
 
 def test_ready_batches_keep_their_masks() -> None:

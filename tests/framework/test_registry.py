@@ -245,6 +245,15 @@ def test_an_unknown_hook_is_an_error_with_the_nearest_one_and_the_ways_out(site:
         registry.names("estimator")
 
 
+def test_a_hook_without_its_mark_is_an_error() -> None:
+    class Forgetful:
+        def billhook_after_prune(self, result: object) -> None:
+            raise AssertionError("never called")
+
+    with pytest.raises(PluginError, match=r"billhook_after_prune that is not marked with @hookimpl"):
+        REGISTRY.extended([Forgetful()])
+
+
 def test_an_unknown_argument_is_an_error_that_names_plugin_hook_and_argument(site: Path) -> None:
     registry = Registry.from_entry_points(install(site, "their-package", {"theirs": UNKNOWN_ARGUMENT}))
     with pytest.raises(PluginError, match=r"their-package:theirs is not valid: .*billhook_before_cut.*layer"):
