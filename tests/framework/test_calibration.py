@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from billhook import Calibration, Tokens
 from billhook.calibration import tokenize_whole
@@ -156,7 +156,7 @@ def test_ready_tokens_need_no_tokenizer_and_stay_as_they_are(wrap: Callable[[Tok
 
 def test_a_loader_and_a_generator_of_batches_are_ready_batches() -> None:
     ids = tiny_tokens(rows=4, seq=6).ids
-    loader: DataLoader[torch.Tensor] = DataLoader(list(ids), batch_size=2)
+    loader: DataLoader[torch.Tensor] = DataLoader(cast("Dataset[torch.Tensor]", list(ids)), batch_size=2)
     for source in (loader, (batch for batch in ids.split(2))):
         calibration = Calibration(source=source)
         assert torch.equal(calibration.tokenize(None).ids, ids)
