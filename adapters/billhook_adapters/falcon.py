@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from billhook import Adapter, BranchLayout, DeclaredAdapter, hookimpl
+from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, hookimpl
 
 FALCON = DeclaredAdapter(
     name="falcon",
     model_types=("falcon",),
     layer_list="transformer.h",
-    attention=BranchLayout(writer="self_attention.dense", readers=("self_attention.query_key_value",)),
-    mlp=BranchLayout(writer="mlp.dense_4h_to_h", readers=("mlp.dense_h_to_4h",)),
+    # No norm goes with a branch: which ones there are, and whether both branches read the same, differs by config.
+    attention=BranchLayout(
+        writer="self_attention.dense",
+        readers=("self_attention.query_key_value",),
+        module="self_attention",
+        sizes={"heads": "num_attention_heads", "key_value_heads": "num_kv_heads"},
+        counts={"self_attention.num_heads": "heads", "self_attention.num_kv_heads": "key_value_heads"},
+        rigid=(
+            Refused(
+                attribute="new_decoder_architecture",
+                value=False,
+                reason="the older decoder architecture has no groups of heads that could go by themselves.",
+            ),
+            Refused(attribute="alibi", value=True, reason="the position biases (ALiBi) belong to the number of heads."),
+        ),
+    ),
+    mlp=BranchLayout(
+        writer="mlp.dense_4h_to_h",
+        readers=("mlp.dense_h_to_4h",),
+        module="mlp",
+        sizes={"channels": "ffn_hidden_size"},
+    ),
     returns_tuple=True,
     tiny_config={
         "vocab_size": 64,

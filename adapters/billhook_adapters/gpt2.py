@@ -10,8 +10,18 @@ GPT2 = DeclaredAdapter(
     name="gpt2",
     model_types=("gpt2",),
     layer_list="transformer.h",
-    attention=BranchLayout(writer="attn.c_proj", readers=("attn.c_attn",)),
-    mlp=BranchLayout(writer="mlp.c_proj", readers=("mlp.c_fc",)),
+    attention=BranchLayout(
+        writer="attn.c_proj",
+        readers=("attn.c_attn",),
+        module="attn",
+        alone=("ln_1",),
+        stacked={"attn.c_attn": ("q", "k", "v")},
+        sizes={"heads": "num_attention_heads"},
+        counts={"attn.num_heads": "heads", "attn.split_size": "width"},
+    ),
+    mlp=BranchLayout(
+        writer="mlp.c_proj", readers=("mlp.c_fc",), module="mlp", alone=("ln_2",), sizes={"channels": "n_inner"}
+    ),
     refused=(
         Refused(
             attribute="scale_attn_by_inverse_layer_idx",

@@ -10,8 +10,20 @@ GPT_NEOX = DeclaredAdapter(
     name="gpt-neox",
     model_types=("gpt_neox",),
     layer_list="gpt_neox.layers",
-    attention=BranchLayout(writer="attention.dense", readers=("attention.query_key_value",)),
-    mlp=BranchLayout(writer="mlp.dense_4h_to_h", readers=("mlp.dense_h_to_4h",)),
+    attention=BranchLayout(
+        writer="attention.dense",
+        readers=("attention.query_key_value",),
+        module="attention",
+        alone=("input_layernorm",),
+        sizes={"heads": "num_attention_heads"},
+    ),
+    mlp=BranchLayout(
+        writer="mlp.dense_4h_to_h",
+        readers=("mlp.dense_h_to_4h",),
+        module="mlp",
+        alone=("post_attention_layernorm",),
+        sizes={"channels": "intermediate_size"},
+    ),
     tiny_config={
         "vocab_size": 64,
         "hidden_size": 16,

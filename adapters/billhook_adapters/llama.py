@@ -8,9 +8,19 @@ from typing import Any
 from billhook import Adapter, BranchLayout, DeclaredAdapter, hookimpl
 
 ATTENTION = BranchLayout(
-    writer="self_attn.o_proj", readers=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    writer="self_attn.o_proj",
+    readers=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    module="self_attn",
+    alone=("input_layernorm",),
+    sizes={"heads": "num_attention_heads", "key_value_heads": "num_key_value_heads"},
 )
-MLP = BranchLayout(writer="mlp.down_proj", readers=("mlp.gate_proj", "mlp.up_proj"))
+MLP = BranchLayout(
+    writer="mlp.down_proj",
+    readers=("mlp.gate_proj", "mlp.up_proj"),
+    module="mlp",
+    alone=("post_attention_layernorm",),
+    sizes={"channels": "intermediate_size"},
+)
 
 TINY: Mapping[str, Any] = {
     "vocab_size": 64,

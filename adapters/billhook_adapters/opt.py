@@ -11,9 +11,20 @@ OPT = DeclaredAdapter(
     model_types=("opt",),
     layer_list="model.decoder.layers",
     attention=BranchLayout(
-        writer="self_attn.out_proj", readers=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        writer="self_attn.out_proj",
+        readers=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        module="self_attn",
+        alone=("self_attn_layer_norm",),
+        sizes={"heads": "num_attention_heads"},
+        counts={"self_attn.num_heads": "heads"},
     ),
-    mlp=BranchLayout(writer="fc2", readers=("fc1",)),
+    mlp=BranchLayout(
+        writer="fc2",
+        readers=("fc1",),
+        module="fc2",
+        alone=("final_layer_norm", "fc1"),
+        sizes={"channels": "ffn_dim"},
+    ),
     refused=(
         Refused(
             attribute="do_layer_norm_before",

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from billhook import Adapter, BranchLayout, DeclaredAdapter, hookimpl
-from billhook_adapters.llama import TINY
+import attrs
+
+from billhook import Adapter, DeclaredAdapter, hookimpl
+from billhook_adapters.llama import ATTENTION, MLP, TINY
 
 PHI3 = DeclaredAdapter(
     name="phi3",
     model_types=("phi3",),
     layer_list="model.layers",
-    attention=BranchLayout(writer="self_attn.o_proj", readers=("self_attn.qkv_proj",)),
-    mlp=BranchLayout(writer="mlp.down_proj", readers=("mlp.gate_up_proj",)),
+    attention=attrs.evolve(
+        ATTENTION,
+        readers=("self_attn.qkv_proj",),
+        stacked={"self_attn.qkv_proj": ("q", "k", "v")},
+        counts={"self_attn.num_key_value_heads": "key_value_heads", "self_attn.config.num_attention_heads": "heads"},
+    ),
+    mlp=attrs.evolve(MLP, readers=("mlp.gate_up_proj",), stacked={"mlp.gate_up_proj": ("gate", "up")}),
     tiny_config={**TINY, "original_max_position_embeddings": 64},
 )
 

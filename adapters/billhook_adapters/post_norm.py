@@ -7,27 +7,41 @@ from typing import Any
 
 import attrs
 
-from billhook import Adapter, DeclaredAdapter, hookimpl
+from billhook import Adapter, DeclaredAdapter, Refused, hookimpl
 from billhook_adapters.llama import ATTENTION, MLP, TINY
 
 
-def post_norm(name: str, *model_types: str, attention: str, mlp: str, **tiny: Any) -> DeclaredAdapter:
-    """Llama's module names, with the norms ``attention`` and ``mlp`` after the two writers."""
+def post_norm(
+    name: str,
+    *model_types: str,
+    attention: str,
+    mlp: str,
+    before: tuple[str, ...],
+    rigid: tuple[Refused, ...] = (),
+    **tiny: Any,
+) -> DeclaredAdapter:
+    """Llama's module names, with norms ``attention`` and ``mlp`` after the writers, and ``before`` the branches."""
     return DeclaredAdapter(
         name=name,
         model_types=model_types or (name,),
         layer_list="model.layers",
-        attention=attrs.evolve(ATTENTION, norm_after=attention),
-        mlp=attrs.evolve(MLP, norm_after=mlp),
+        attention=attrs.evolve(ATTENTION, norm_after=attention, alone=before[:1], rigid=rigid),
+        mlp=attrs.evolve(MLP, norm_after=mlp, alone=before[1:]),
         tiny_config={**TINY, **tiny},
     )
 
 
-NORMS = {"attention": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
+AFTER: Any = {"attention": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
+BEFORE = ("input_layernorm", "pre_feedforward_layernorm")
+WHOLE_NORMS = Refused(
+    attribute="model_type", value="olmo2", reason="queries and keys are normalised over all heads together."
+)
 
-GEMMA2 = post_norm("gemma2", **NORMS, head_dim=4, sliding_window=8)
-GEMMA3 = post_norm("gemma3", "gemma3_text", **NORMS, head_dim=4, sliding_window=8, sliding_window_pattern=2)
-OLMO2 = post_norm("olmo2", **NORMS)
+GEMMA2 = post_norm("gemma2", **AFTER, before=BEFORE, head_dim=4, sliding_window=8)
+GEMMA3 = post_norm(
+    "gemma3", "gemma3_text", **AFTER, before=BEFORE, head_dim=4, sliding_window=8, sliding_window_pattern=2
+)
+OLMO2 = post_norm("olmo2", **AFTER, before=(), rigid=(WHOLE_NORMS,))
 
 
 @hookimpl

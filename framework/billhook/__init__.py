@@ -6,21 +6,25 @@ Importing this package loads neither torch nor transformers; names come in when 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from billhook.auto_classes import register_in_time as _register_in_time
 from billhook.version import __version__ as __version__
 
 _HOME = {
     "ActivationCache": "activation_cache",
     "Adapter": "adapter",
     "BillhookError": "errors",
-    "BranchLayout": "declared_adapter",
+    "BranchLayout": "branch_layout",
     "Budget": "budget",
     "CacheBudget": "activation_cache",
     "Calibration": "calibration",
     "Cut": "cut",
     "CutReport": "report",
     "DeclaredAdapter": "declared_adapter",
-    "DropLayers": "cut",
+    "DropBranch": "drop_branch",
+    "DropLayers": "drop_layers",
     "Estimator": "estimator",
+    "KeepChannels": "keep_units",
+    "KeepHeads": "keep_units",
     "LinearMap": "linear_map",
     "Merger": "merger",
     "ModelView": "model_view",
@@ -31,7 +35,7 @@ _HOME = {
     "PruneResult": "result",
     "Pruner": "pruner",
     "PruningState": "state",
-    "Refused": "declared_adapter",
+    "Refused": "branch_layout",
     "Registry": "registry",
     "Regression": "regression",
     "Rows": "regression",
@@ -53,18 +57,21 @@ if TYPE_CHECKING:
     from billhook.activation_cache import CacheBudget as CacheBudget
     from billhook.adapter import Adapter as Adapter
     from billhook.applying import apply as apply
+    from billhook.branch_layout import BranchLayout as BranchLayout
+    from billhook.branch_layout import Refused as Refused
     from billhook.budget import Budget as Budget
     from billhook.calibration import Calibration as Calibration
     from billhook.cut import Cut as Cut
-    from billhook.cut import DropLayers as DropLayers
-    from billhook.declared_adapter import BranchLayout as BranchLayout
     from billhook.declared_adapter import DeclaredAdapter as DeclaredAdapter
-    from billhook.declared_adapter import Refused as Refused
+    from billhook.drop_branch import DropBranch as DropBranch
+    from billhook.drop_layers import DropLayers as DropLayers
     from billhook.errors import BillhookError as BillhookError
     from billhook.estimator import Estimator as Estimator
     from billhook.estimator import Needs as Needs
     from billhook.evaluation import evaluate as evaluate
     from billhook.hookspecs import hookimpl as hookimpl
+    from billhook.keep_units import KeepChannels as KeepChannels
+    from billhook.keep_units import KeepHeads as KeepHeads
     from billhook.linear_map import LinearMap as LinearMap
     from billhook.loading import load as load
     from billhook.merger import Merger as Merger
@@ -95,3 +102,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*_HOME, "__version__"]
+
+
+_register_in_time()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from billhook.branch_layout import BranchLayout, Size
     from billhook.cut import Branch
 
 
@@ -22,11 +23,13 @@ class Adapter(abc.ABC):
     Attributes:
         name: how messages call the family, for instance ``llama``.
         model_types: the ``config.model_type`` values this adapter serves.
+        layer_list: dotted path of the layers, from the model.
         tiny_config: config arguments of a model with a few thousand parameters, for tests (``billhook.testing``).
     """
 
     name: str
     model_types: tuple[str, ...]
+    layer_list: str
     tiny_config: Mapping[str, Any]
 
     @abc.abstractmethod
@@ -67,3 +70,19 @@ class Adapter(abc.ABC):
     @abc.abstractmethod
     def why_not_foldable(self, branch: Branch) -> str | None:
         """Why a map after the branch's output cannot be folded into its writer, or None when it can."""
+
+    @abc.abstractmethod
+    def layout(self, branch: Branch) -> BranchLayout:
+        """Where the parts of the branch are."""
+
+    @abc.abstractmethod
+    def unit_count(self, layer: nn.Module, config: PreTrainedConfig, branch: Branch) -> int:
+        """Units that the branch of this layer has now: key-value groups, or channels; 0 if it is gone."""
+
+    @abc.abstractmethod
+    def sizes(self, config: PreTrainedConfig, branch: Branch, units: int) -> Mapping[Size, int]:
+        """The sizes of the branch when it has ``units`` units, by name."""
+
+    @abc.abstractmethod
+    def why_not_narrowable(self, config: PreTrainedConfig, branch: Branch) -> str | None:
+        """Why the branch cannot lose some of its units exactly (a sentence), or None when it can."""

@@ -9,6 +9,7 @@ import attrs
 
 from billhook.budget import Budget
 from billhook.calibration import Calibration
+from billhook.configuration_billhook import family_of
 from billhook.cut import Cut
 from billhook.errors import CalibrationError, InvalidPlan
 from billhook.estimator import Estimator
@@ -92,7 +93,7 @@ def pruner_for(plan: Plan) -> Pruner:
 
 def refuse_other_model(plan: Plan, model: PreTrainedModel) -> None:
     """Raise :class:`InvalidPlan` unless ``model`` (its weights do not matter) is the kind the plan was made for."""
-    ours = (model.config.model_type, model.config.num_hidden_layers, sum(p.numel() for p in model.parameters()))
+    ours = (family_of(model.config), model.config.num_hidden_layers, sum(p.numel() for p in model.parameters()))
     theirs = (plan.model.model_type, plan.model.layer_count, plan.model.parameter_count)
     if ours != theirs:
         raise InvalidPlan(

@@ -19,9 +19,6 @@ import transformers
 from loguru import logger
 
 from billhook.errors import CheckpointError, OutputExists
-from billhook.estimator import Estimator, Needs
-from billhook.inserted import has_inserted
-from billhook.merger import Merger
 from billhook.model_card import model_card
 from billhook.plan import cut_to_data
 from billhook.report import CutReport
@@ -32,14 +29,13 @@ from billhook.version import __version__
 RECORD = "billhook.json"
 """Beside the weights: plan, figures, versions and hashes."""
 
-ADDED_LAYERS = (
-    "The merger 'insert' puts linear layers into the model that no stock checkpoint can hold. Use it in memory, or "
-    "prune with the merger 'fold' to save."
-)
-
 
 def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bool = True) -> Path:
-    """Write the pruned model as a stock transformers checkpoint, loadable without billhook.
+    """Write the pruned model as a transformers checkpoint.
+
+    A stock one where the family's own code can load it. Models whose layers differ from one another are of the type
+    ``billhook``: they load after ``import billhook``, and without it by ``trust_remote_code=True`` from two small
+    files that are written beside the weights.
 
     Everything goes to a temporary folder next to ``path``, is reloaded into a fresh model and compared (logits,
     greedy tokens with and without cache), and only then renamed. An interrupted save leaves nothing behind; a
@@ -56,10 +52,9 @@ def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bo
 
     Raises:
         OutputExists: ``path`` is there and may not be replaced.
-        CheckpointError: a stock checkpoint cannot hold this model, or the reloaded one differs.
+        CheckpointError: transformers refuses to save this model, or the reloaded one differs.
     """
     refuse_existing(path, overwrite)
-    refuse_unsaveable(result)
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_sibling(path) as draft:
@@ -79,18 +74,6 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputExists(f"The output {path} exists. Choose another, or allow overwriting it (--overwrite).")
     if not path.is_dir() or path.is_symlink() or (any(path.iterdir()) and not (path / "config.json").is_file()):
         raise OutputExists(f"The output {path} is no checkpoint folder, so it is not overwritten. Choose another.")
-
-
-def refuse_unsaveable(result: PruneResult) -> None:
-    """Raise :class:`CheckpointError` for a model that a stock checkpoint cannot hold."""
-    if has_inserted(result.model):
-        raise CheckpointError(ADDED_LAYERS)
-
-
-def refuse_unsaveable_merger(merger: Merger, estimator: Estimator) -> None:
-    """The same before any work: raise if what these two will make cannot be saved."""
-    if merger.adds_layers and estimator.needs is not Needs.NOTHING:
-        raise CheckpointError(ADDED_LAYERS)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from billhook.adapter import Adapter
+from billhook.branch_layout import BranchLayout, Refused, Size
 from billhook.errors import UnsupportedArchitecture
 
 if TYPE_CHECKING:
@@ -15,30 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from billhook.cut import Branch
-
-
-@attrs.frozen(kw_only=True)
-class BranchLayout:
-    """Where the parts of one branch are; paths are dotted, from the layer.
-
-    Attributes:
-        writer: the last linear map.
-        readers: the linear maps that read the normed stream, fused ones once.
-        norm_after: a norm between writer and stream (Gemma 2, OLMo 2), or None. It makes folding inexact.
-    """
-
-    writer: str
-    readers: tuple[str, ...]
-    norm_after: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Refused:
-    """A config value that makes the family something this description does not fit, and why."""
-
-    attribute: str
-    value: object
-    reason: str
 
 
 @attrs.frozen(kw_only=True)
@@ -95,11 +72,11 @@ class DeclaredAdapter(Adapter):
 
     def writer(self, layer: nn.Module, branch: Branch) -> nn.Module:
         """The module at the branch's ``writer``."""
-        return layer.get_submodule(self._layout(branch).writer)
+        return layer.get_submodule(self.layout(branch).writer)
 
     def output(self, layer: nn.Module, branch: Branch) -> str:
         """The norm after the branch where there is one, the writer elsewhere."""
-        layout = self._layout(branch)
+        layout = self.layout(branch)
         return layout.norm_after or layout.writer
 
     def scale(self, layer: nn.Module, branch: Branch) -> float:
@@ -108,10 +85,50 @@ class DeclaredAdapter(Adapter):
 
     def why_not_foldable(self, branch: Branch) -> str | None:
         """A reason if a norm follows the writer."""
-        norm = self._layout(branch).norm_after
+        norm = self.layout(branch).norm_after
         if norm is None:
             return None
         return f"in {self.name} the norm {norm!r} stands between the {branch} writer and the residual stream"
 
-    def _layout(self, branch: Branch) -> BranchLayout:
+    def layout(self, branch: Branch) -> BranchLayout:
+        """:attr:`attention` or :attr:`mlp`."""
         return self.attention if branch == "attention" else self.mlp
+
+    def unit_count(self, layer: nn.Module, config: PreTrainedConfig, branch: Branch) -> int:
+        """From the width of the writer, so that it is right for layers of any size."""
+        from billhook.modeling_billhook import SkippedAttention, SkippedMLP  # not above: plugins load without torch
+        from billhook.writer import weight_rows
+
+        layout = self.layout(branch)
+        if isinstance(layer.get_submodule(layout.module), SkippedAttention | SkippedMLP):
+            return 0
+        width = weight_rows(self.writer(layer, branch)).shape[0]
+        return width // self._unit_width(config) if branch == "attention" else width
+
+    def sizes(self, config: PreTrainedConfig, branch: Branch, units: int) -> Mapping[Size, int]:
+        """Query and key-value heads of that many groups, or that many channels."""
+        if branch == "mlp":
+            return {"channels": units}
+        return {"heads": units * self._queries_per_group(config), "key_value_heads": units}
+
+    def why_not_narrowable(self, config: PreTrainedConfig, branch: Branch) -> str | None:
+        """The reason of the first rule in ``rigid`` that the config meets."""
+        for rule in self.layout(branch).rigid:
+            if getattr(config, rule.attribute, None) == rule.value:
+                return f"in this {self.name} model {rule.reason}"
+        return None
+
+    def _queries_per_group(self, config: PreTrainedConfig) -> int:
+        from billhook.configuration_billhook import global_value
+
+        names = self.attention.sizes
+        heads = global_value(config, names["heads"])
+        return int(heads) // int(global_value(config, names.get("key_value_heads", names["heads"])))
+
+    def _unit_width(self, config: PreTrainedConfig) -> int:
+        """Columns of the writer for one key-value group."""
+        from billhook.configuration_billhook import global_value
+
+        heads = int(global_value(config, self.attention.sizes["heads"]))
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return int(head_dim) * self._queries_per_group(config)

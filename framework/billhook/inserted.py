@@ -1,34 +1,12 @@
-"""A linear map as a layer of its own, behind a module that it does not change."""
+"""Linear maps as layers of their own, behind modules that they do not change."""
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from torch import Tensor, nn
+from torch import nn
 
 from billhook.linear_map import LinearMap
-
-
-class Mapped(nn.Module):
-    """``linear(module(...))``: what the *linearised* model has where a cut was.
-
-    Attributes of the wrapped module stay reachable, since models look at them (a norm's ``weight``, say).
-    """
-
-    def __init__(self, module: nn.Module, linear: nn.Linear) -> None:
-        super().__init__()
-        self.module = module
-        self.linear = linear
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The module's output, mapped: same shape."""
-        return cast(Tensor, self.linear(self.module(*args, **kwargs)))
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("module"), name)
+from billhook.modeling_billhook import Mapped as Mapped
+from billhook.modeling_billhook import set_module
 
 
 def insert_after(layer: nn.Module, path: str, linear_map: LinearMap, scale: float = 1.0) -> None:
@@ -45,8 +23,7 @@ def insert_after(layer: nn.Module, path: str, linear_map: LinearMap, scale: floa
     linear.weight = nn.Parameter(linear_map.weight.T.to(like, copy=True).contiguous())
     if linear_map.bias is not None:
         linear.bias = nn.Parameter((linear_map.bias / scale).to(like))
-    parent, _, name = path.rpartition(".")
-    setattr(layer.get_submodule(parent), name, Mapped(old, linear).train(old.training))
+    set_module(layer, path, Mapped(old, linear).train(old.training))
 
 
 def has_inserted(model: nn.Module) -> bool:

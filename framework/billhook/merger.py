@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from billhook.cut import Cut
@@ -16,13 +16,7 @@ class Merger(abc.ABC):
 
     Exactness is the law: after :meth:`merge` the model computes what the *linearised* model computes (the same
     model with the cut replaced by an explicit linear layer), up to floating point.
-
-    Attributes:
-        adds_layers: whether maps become layers of their own, which no stock checkpoint can hold. Commands that are
-            to save then refuse before any work is done.
     """
-
-    adds_layers: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check(self, view: ModelView, cut: Cut) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,12 +11,17 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from billhook import layer_lists
-from billhook.errors import CalibrationError, UnusableModel
+from billhook.errors import CalibrationError, InvalidCut, UnusableModel
+from billhook.modeling_billhook import cache_slots, number_layers
 from billhook.writer import all_finite
 
 if TYPE_CHECKING:
     from billhook.adapter import Adapter
     from billhook.cut import Branch
+    from billhook.layer_version import LayerVersion
+
+Units = Mapping[tuple[int, "Branch"], tuple[int, ...]]
+"""By layer and branch: original numbers of the units still there, where some have gone."""
 
 
 class ModelView:
@@ -35,12 +40,14 @@ class ModelView:
         adapter: Adapter,
         numbers: Sequence[int] | None = None,
         original_layer_count: int | None = None,
+        units: Units | None = None,
     ) -> None:
         adapter.check(model.config)
         self.model = model
         self.adapter = adapter
         self.numbers: tuple[int, ...] = tuple(range(len(self.layers)) if numbers is None else numbers)
         self.original_layer_count = len(self.layers) if original_layer_count is None else original_layer_count
+        self._units: dict[tuple[int, Branch], tuple[int, ...]] = dict(units or {})
 
     def copy(self) -> ModelView:
         """The same model with modules and config of its own, *sharing every tensor*.
@@ -49,7 +56,8 @@ class ModelView:
         write into it (``billhook.writer`` does so); then copies stay independent.
         """
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
-        return ModelView(copy.deepcopy(self.model, shared), self.adapter, self.numbers, self.original_layer_count)
+        model = copy.deepcopy(self.model, shared)
+        return ModelView(model, self.adapter, self.numbers, self.original_layer_count, self._units)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -99,27 +107,66 @@ class ModelView:
         """The writer of a branch of the layer with this original number."""
         return self.adapter.writer(self.layer(number), branch)
 
-    def drop_layers(self, gone: Collection[int]) -> None:
-        """Remove layers by original number: the list, every ``layer_idx``, and the config.
+    def units(self, number: int, branch: Branch) -> tuple[int, ...]:
+        """Original numbers of the units that a branch still has (key-value groups, or channels); none if it is gone."""
+        if number not in self.numbers:
+            return ()
+        known = self._units.get((number, branch))
+        if known is None:
+            return tuple(range(self.adapter.unit_count(self.layer(number), self.model.config, branch)))
+        return known
+
+    def has_branch(self, number: int, branch: Branch) -> bool:
+        """Whether this layer is there and still has the branch."""
+        return bool(self.units(number, branch))
+
+    def describe_layer(self, number: int) -> str:
+        """What is left of a layer, as a sentence for messages."""
+        if number not in self.numbers:
+            return f"The model has no layer {number}" + (" any more." if number < self.original_layer_count else ".")
+        heads, channels = (len(self.units(number, branch)) for branch in ("attention", "mlp"))
+        return f"Layer {number} has {heads or 'no'} key-value groups and {channels or 'no'} channels."
+
+    def refuse_without_attention(self, numbers: Collection[int], what: str) -> None:
+        """Raise :class:`InvalidCut` if a key-value cache could not work without the attention of these layers.
+
+        They may be about to lose it, or to go altogether.
+        """
+        kinds = getattr(self.model.config, "layer_types", None) or ["attention"] * len(self.numbers)
+        left = [
+            (kind, self.has_branch(n, "attention") and n not in numbers)
+            for n, kind in zip(self.numbers, kinds, strict=False)
+        ]
+        try:
+            cache_slots([kind for kind, _ in left], [attends for _, attends in left])
+        except ValueError as error:
+            raise InvalidCut(f"{what} cannot be dropped: {error}.") from error
+
+    def change_layers(self, changes: Mapping[int, LayerVersion | None]) -> None:
+        """Put new versions in the place of layers, and drop those whose version is None.
+
+        The list, every ``layer_idx``, and what the config says of the layers' number and kinds; sizes in the config
+        follow at the end (``billhook.heterogeneous``).
 
         Raises:
             InvalidCut: the config cannot express what is left. Nothing is changed then.
         """
-        kept = [position for position, number in enumerate(self.numbers) if number not in gone]
-        changes = layer_lists.shortened(self.model.config, kept)
-        survivors = nn.ModuleList(self.layers[position] for position in kept)
+        kept = [position for position, number in enumerate(self.numbers) if changes.get(number, self) is not None]
+        config_changes = layer_lists.shortened(self.model.config, kept) if len(kept) < len(self.numbers) else {}
+        layers = list(self.layers)
+        for number, version in changes.items():
+            if version is not None:
+                layers[self.numbers.index(number)] = version.module
+                self._units |= {(number, branch): units for branch, units in version.units.items()}
+        survivors = nn.ModuleList(layers[position] for position in kept)
         self.adapter.replace_layers(self.model, survivors)
-        layer_lists.assign(self.model.config, changes)
+        layer_lists.assign(self.model.config, config_changes)
         self.numbers = tuple(self.numbers[position] for position in kept)
-        for position, layer in enumerate(survivors):
-            _renumber(layer, position)
+        number_layers(list(survivors), self.adapter.layout("attention").module, self.model.config)
 
-
-def _renumber(layer: nn.Module, position: int) -> None:
-    """Key-value caches have one slot a layer and are indexed by ``layer_idx``, which any submodule may hold."""
-    for module in layer.modules():
-        if isinstance(getattr(module, "layer_idx", None), int):
-            module.layer_idx = position  # type: ignore[assignment] # an int attribute, not a submodule
+    def drop_layers(self, gone: Collection[int]) -> None:
+        """Remove layers by original number: :meth:`change_layers` with None for each."""
+        self.change_layers(dict.fromkeys(gone))
 
 
 def refuse_long_rows(model: PreTrainedModel, seq: int) -> None:

@@ -12,7 +12,8 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from billhook.budget import Budget
-from billhook.cut import CUT_KINDS, Cut
+from billhook.cut import Cut
+from billhook.cut_kinds import CUT_KINDS
 from billhook.errors import InvalidPlan, listing
 from billhook.registry import StrategySpec
 from billhook.roles import explain, strict_converter

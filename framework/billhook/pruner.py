@@ -15,9 +15,12 @@ from billhook import report
 from billhook.activation_cache import CacheBudget
 from billhook.budget import Budget
 from billhook.calibration import Calibration
-from billhook.cut import Cut, DropLayers
+from billhook.configuration_billhook import family_of
+from billhook.cut import Cut
+from billhook.drop_layers import DropLayers
 from billhook.errors import InvalidConfig, InvalidCut, SingularProblem, UnsupportedArchitecture
 from billhook.estimator import Estimator, Needs
+from billhook.heterogeneous import settle
 from billhook.merger import Merger
 from billhook.model_view import ModelView, refuse_unusable
 from billhook.objective import Objective
@@ -88,7 +91,7 @@ class Pruner:
         refuse_no_model(model)
         _refuse_no_budget(budget)
         registry = self.registry.extended(self.hooks) if self.hooks else self.registry
-        run = _Run(self, registry, ModelView(model, registry.adapter_for(model.config.model_type)))
+        run = _Run(self, registry, ModelView(model, registry.adapter_for(family_of(model.config))))
         return run(tokenizer, Calibration.of(calibration), budget)
 
 
@@ -133,6 +136,7 @@ class _Run:
             self._measure_objective(state, "objective_after")
         finally:
             state.close()
+        settle(state.model)
         self.metrics |= _sizes(self.dense, state.model) | {"seconds_total": time.perf_counter() - began}
         result = PruneResult(
             model=state.model.model,
@@ -220,7 +224,7 @@ class _Run:
         return Plan(
             cuts=tuple(state.cuts),
             model=ModelIdentity(
-                model_type=config.model_type,
+                model_type=family_of(config),
                 layer_count=len(self.dense.numbers),
                 parameter_count=self.dense.parameter_count,
                 name=_public_name(config.name_or_path or ""),

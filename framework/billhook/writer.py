@@ -50,6 +50,8 @@ def replace_weight(module: nn.Module, rows: Tensor, bias: Tensor | None) -> None
         module.bias = _parameter_like(old, bias)
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = stored.shape
+    elif isinstance(module, Conv1D):
+        module.nx, module.nf = stored.shape
 
 
 def _parameter_like(old: Tensor, value: Tensor) -> nn.Parameter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import attrs
 
@@ -17,11 +16,9 @@ class Insert(Merger):
     """A ``[d_model, d_model]`` linear layer between the donor branch and the residual addition.
 
     For architectures that cannot fold (a norm after the writer: Gemma 2 and 3, OLMo 2), and for maps with a bias
-    where the writer has none. Costs d_model² parameters a cut. Works in memory; stock checkpoints cannot hold it,
-    so saving is refused by name.
+    where the writer has none. Costs d_model² parameters a cut. Stock checkpoints cannot hold it: the saved model is
+    of the type ``billhook``.
     """
-
-    adds_layers: ClassVar[bool] = True
 
     def check(self, view: ModelView, cut: Cut) -> None:
         """Only the cut itself can be wrong."""

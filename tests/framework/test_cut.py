@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.strategies import spans
 
 from billhook import DropLayers
-from billhook.cut import CUT_KINDS, Cut, RepairSite
+from billhook.cut import Cut, RepairSite
+from billhook.cut_kinds import CUT_KINDS
 from billhook.errors import InvalidCut
 from billhook.testing import tiny_view
 

@@ -18,6 +18,7 @@ from billhook import loading
 from billhook.activation_cache import MIB, CacheBudget
 from billhook.calibration import Calibration
 from billhook.checkpoint import refuse_existing
+from billhook.configuration_billhook import family_of
 from billhook.errors import BillhookError, CheckpointError, InvalidConfig, OutputExists, did_you_mean, listing
 from billhook.model_view import ModelView, refuse_long_rows
 from billhook.pruner import Pruner
@@ -70,7 +71,7 @@ def open_model(
 
 def view_of(model: PreTrainedModel) -> ModelView:
     """The model through its adapter; refuses architectures that none knows."""
-    return ModelView(model, default_registry().adapter_for(model.config.model_type))
+    return ModelView(model, default_registry().adapter_for(family_of(model.config)))
 
 
 def check_output(out: Path, overwrite: bool, model: str) -> None:

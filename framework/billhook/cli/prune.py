@@ -106,7 +106,6 @@ def command(
         raise InvalidConfig("There is no folder to write to: give --out DIR, or --dry-run to see the plan only.")
 
     from billhook.calibration import Calibration
-    from billhook.checkpoint import refuse_unsaveable_merger
     from billhook.cli import inputs, output
     from billhook.cli.progress import ProgressBars
     from billhook.pruner import Pruner
@@ -120,8 +119,6 @@ def command(
     chosen = inputs.strategies(
         {"selector": selector, "estimator": estimator, "merger": merger, "objective": objective}, settings
     )
-    if out is not None and not dry_run:
-        refuse_unsaveable_merger(cast("Merger", chosen["merger"]), cast("Estimator", chosen["estimator"]))
     cache = inputs.cache_budget(cache_mib)
     data = Calibration(
         source=calibration, samples=samples, seqlen=seqlen, seed=seed, packing=packing, chat_template=chat_template
@@ -152,7 +149,7 @@ def _refuse_impossible(
 ) -> None:
     """Refuse what ``empty``, a model without weights, shows cannot be done."""
     from billhook.cli import inputs
-    from billhook.cut import DropLayers
+    from billhook.drop_layers import DropLayers
     from billhook.pruner import refuse_unmergeable
 
     view = inputs.view_of(empty)

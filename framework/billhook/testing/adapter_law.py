@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from billhook.adapter import Adapter
-from billhook.cut import Branch, DropLayers
+from billhook.cut import Branch
+from billhook.drop_layers import DropLayers
 from billhook.errors import CannotMerge, InvalidCut
 from billhook.model_view import ModelView
 from billhook.runner import OpenBatch, Runner

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from billhook.adapter import Adapter
 from billhook.budget import Budget
-from billhook.cut import Cut, DropLayers
+from billhook.cut import Cut
+from billhook.drop_layers import DropLayers
 from billhook.linear_map import LinearMap
 from billhook.plan import CalibrationRecord, ModelIdentity, Plan
 from billhook.registry import StrategySpec, default_registry

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from billhook.cut import DropLayers
+from billhook.drop_layers import DropLayers
 from billhook.linear_map import LinearMap
 from billhook.model_view import ModelView
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from billhook.adapter import Adapter
-from billhook.cut import DropLayers
+from billhook.drop_layers import DropLayers
 from billhook.errors import CannotMerge, InvalidCut, ShapeMismatch
 from billhook.linear_map import LinearMap
 from billhook.merger import Merger

@@ -9,7 +9,8 @@ from functools import partial
 import attrs
 
 from billhook.budget import Budget
-from billhook.cut import Cut, DropLayers
+from billhook.cut import Cut
+from billhook.drop_layers import DropLayers
 from billhook.errors import InvalidConfig, InvalidCut
 from billhook.linear_map import LinearMap
 from billhook.merger import Merger

@@ -1,0 +1,70 @@
+"""DropLayers: whole layers go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from billhook.cut import Branch, Cut, RepairSite
+from billhook.errors import InvalidCut
+
+if TYPE_CHECKING:
+    from billhook.layer_version import LayerVersion
+    from billhook.model_view import ModelView
+
+
+@attrs.frozen
+class DropLayers(Cut):
+    """Whole layers ``start`` up to, not including, ``stop`` go."""
+
+    kind: ClassVar[str] = "drop-layers"
+    uniform: ClassVar[bool] = True
+
+    start: int
+    stop: int
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise InvalidCut(f"DropLayers needs 0 <= start < stop; got start={self.start}, stop={self.stop}.")
+
+    def __str__(self) -> str:
+        return f"layers {self.start}:{self.stop}"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def layers(self) -> range:
+        """The numbers that go."""
+        return range(self.start, self.stop)
+
+    def check(self, view: ModelView) -> None:
+        """Raise :class:`InvalidCut` unless all layers are present and at least one other survives."""
+        missing = [n for n in self.layers if n not in view.numbers]
+        if missing:
+            raise InvalidCut(
+                f"{self} cannot be dropped: layers {missing} are not there. The model has layers "
+                f"{view.numbers[0]} to {view.numbers[-1]}" + (", some already cut." if view.has_gaps else ".")
+            )
+        if len(self) == len(view.numbers):
+            raise InvalidCut(f"{self} cannot be dropped: no layer would be left. Ask for fewer layers.")
+        view.refuse_without_attention([n for n in self.layers], str(self))
+
+    def repair_site(self, view: ModelView) -> RepairSite | None:
+        """The last branch of the nearest surviving layer before ``start``: the MLP, or the attention if that is gone.
+
+        The target is what the next survivor is to read.
+        """
+        before = [n for n in view.numbers if n < self.start]
+        if not before:
+            return None
+        # not always `stop`: the layers from there on may be gone already
+        target = next((n for n in view.numbers if n >= self.stop), view.original_layer_count)
+        branch: Branch = "mlp" if view.has_branch(before[-1], "mlp") else "attention"
+        return RepairSite(layer=before[-1], branch=branch, target=target)
+
+    def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:
+        """None for each of the layers."""
+        return dict.fromkeys(self.layers)

@@ -1,0 +1,93 @@
+"""KeepChannels and KeepHeads: a branch gets narrower."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from billhook.cut import Branch, Cut
+from billhook.errors import InvalidCut
+
+if TYPE_CHECKING:
+    from billhook.layer_version import LayerVersion
+    from billhook.model_view import ModelView
+
+
+class _KeepUnits(Cut):
+    """What the two have in common: some of a branch's units stay, the others go."""
+
+    branch: ClassVar[Branch]
+    noun: ClassVar[str]
+    layer: int
+    kept: tuple[int, ...]
+
+    def __attrs_post_init__(self) -> None:
+        name = type(self).__name__
+        if self.layer < 0:
+            raise InvalidCut(f"{name} needs a layer of 0 or more; got {self.layer}.")
+        if not self.kept:
+            raise InvalidCut(f"{name} must keep at least one. To drop the whole branch, use DropBranch.")
+        if self.kept[0] < 0 or any(a >= b for a, b in itertools.pairwise(self.kept)):
+            raise InvalidCut(f"The 'kept' of {name} must be original numbers of 0 or more, ascending, each once.")
+
+    def __str__(self) -> str:
+        return f"{self.branch} {self.layer} to {len(self.kept)} {self.noun}"
+
+    def check(self, view: ModelView) -> None:
+        """Raise :class:`InvalidCut` unless all of ``kept`` are there, some others too, and the family allows it."""
+        present = view.units(self.layer, self.branch)
+        if missing := sorted(set(self.kept) - set(present)):
+            raise InvalidCut(
+                f"{self} is not possible: {self.noun} {missing[:5]} are not there. {view.describe_layer(self.layer)}"
+            )
+        if len(self.kept) == len(present):
+            raise InvalidCut(f"{self} is not possible: nothing would go. {view.describe_layer(self.layer)}")
+        if reason := view.adapter.why_not_narrowable(view.model.config, self.branch):
+            raise InvalidCut(f"{self} is not possible: {reason} Drop whole branches or layers instead.")
+
+    def repair_site(self, view: ModelView) -> None:
+        """None: narrowed branches are not repaired yet."""
+        return None
+
+    def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:
+        """The layer with the branch made narrower."""
+        from billhook.layer_version import LayerVersion
+        from billhook.surgery import narrowed
+
+        present = view.units(self.layer, self.branch)
+        position = {unit: place for place, unit in enumerate(present)}
+        sizes = view.adapter.sizes(view.model.config, self.branch, len(self.kept))
+        places = [position[unit] for unit in self.kept]
+        layout = view.adapter.layout(self.branch)
+        version = narrowed(view.layer(self.layer), layout, places, len(present), sizes)
+        return {self.layer: LayerVersion(version, {self.branch: self.kept})}
+
+
+@attrs.frozen
+class KeepChannels(_KeepUnits):
+    """The MLP of ``layer`` keeps only the channels ``kept`` (original numbers, ascending)."""
+
+    kind: ClassVar[str] = "keep-channels"
+    branch: ClassVar[Branch] = "mlp"
+    noun: ClassVar[str] = "channels"
+
+    layer: int
+    kept: tuple[int, ...]
+
+
+@attrs.frozen
+class KeepHeads(_KeepUnits):
+    """The attention of ``layer`` keeps only the key-value groups ``kept`` (original numbers, ascending).
+
+    A group is one key-value head and the query heads that read it: a single head under multi-head attention.
+    """
+
+    kind: ClassVar[str] = "keep-heads"
+    branch: ClassVar[Branch] = "attention"
+    noun: ClassVar[str] = "key-value groups"
+
+    layer: int
+    kept: tuple[int, ...]
