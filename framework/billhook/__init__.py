@@ -23,6 +23,7 @@ _HOME = {
     "DropBranch": "drop_branch",
     "DropLayers": "drop_layers",
     "Estimator": "estimator",
+    "Journal": "journal",
     "KeepChannels": "keep_units",
     "KeepHeads": "keep_units",
     "LinearMap": "linear_map",
@@ -32,13 +33,18 @@ _HOME = {
     "Needs": "estimator",
     "Objective": "objective",
     "Plan": "plan",
+    "Predictions": "objective",
     "PruneResult": "result",
     "Pruner": "pruner",
     "PruningState": "state",
+    "Published": "published",
+    "Race": "race",
     "Refused": "branch_layout",
     "Registry": "registry",
     "Regression": "regression",
     "Rows": "regression",
+    "Search": "search",
+    "SearchProgress": "search_progress",
     "Selector": "selector",
     "TensorRegression": "regression",
     "Tokens": "tokens",
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
     from billhook.estimator import Needs as Needs
     from billhook.evaluation import evaluate as evaluate
     from billhook.hookspecs import hookimpl as hookimpl
+    from billhook.journal import Journal as Journal
     from billhook.keep_units import KeepChannels as KeepChannels
     from billhook.keep_units import KeepHeads as KeepHeads
     from billhook.linear_map import LinearMap as LinearMap
@@ -78,8 +85,11 @@ if TYPE_CHECKING:
     from billhook.model_view import ModelView as ModelView
     from billhook.moments import Moments as Moments
     from billhook.objective import Objective as Objective
+    from billhook.objective import Predictions as Predictions
     from billhook.plan import Plan as Plan
     from billhook.pruner import Pruner as Pruner
+    from billhook.published import Published as Published
+    from billhook.race import Race as Race
     from billhook.registry import Registry as Registry
     from billhook.registry import default_registry as default_registry
     from billhook.regression import Regression as Regression
@@ -87,6 +97,8 @@ if TYPE_CHECKING:
     from billhook.regression import TensorRegression as TensorRegression
     from billhook.report import CutReport as CutReport
     from billhook.result import PruneResult as PruneResult
+    from billhook.search import Search as Search
+    from billhook.search_progress import SearchProgress as SearchProgress
     from billhook.selector import Selector as Selector
     from billhook.state import PruningState as PruningState
     from billhook.tokens import Tokens as Tokens

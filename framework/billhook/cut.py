@@ -34,10 +34,12 @@ class Cut(abc.ABC):
     Attributes:
         kind: its name in plan files.
         uniform: whether layers stay alike, so that a stock checkpoint can hold the result.
+        repairable: whether a regression can make up for it.
     """
 
     kind: ClassVar[str]
     uniform: ClassVar[bool] = False
+    repairable: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check(self, view: ModelView) -> None:

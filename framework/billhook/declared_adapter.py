@@ -96,13 +96,14 @@ class DeclaredAdapter(Adapter):
 
     def unit_count(self, layer: nn.Module, config: PreTrainedConfig, branch: Branch) -> int:
         """From the width of the writer, so that it is right for layers of any size."""
-        from billhook.modeling_billhook import SkippedAttention, SkippedMLP  # not above: plugins load without torch
+        from billhook.inserted import without_maps  # not above: plugins load without torch
+        from billhook.modeling_billhook import SkippedAttention, SkippedMLP
         from billhook.writer import weight_rows
 
         layout = self.layout(branch)
         if isinstance(layer.get_submodule(layout.module), SkippedAttention | SkippedMLP):
             return 0
-        width = weight_rows(self.writer(layer, branch)).shape[0]
+        width = weight_rows(without_maps(self.writer(layer, branch))).shape[0]
         return width // self._unit_width(config) if branch == "attention" else width
 
     def sizes(self, config: PreTrainedConfig, branch: Branch, units: int) -> Mapping[Size, int]:

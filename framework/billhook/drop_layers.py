@@ -21,6 +21,7 @@ class DropLayers(Cut):
 
     kind: ClassVar[str] = "drop-layers"
     uniform: ClassVar[bool] = True
+    repairable: ClassVar[bool] = True
 
     start: int
     stop: int

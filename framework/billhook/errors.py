@@ -26,6 +26,10 @@ class InvalidPlan(BillhookError, ValueError):
     """A plan file cannot be read, or does not fit the model it is applied to."""
 
 
+class InvalidJournal(BillhookError, ValueError):
+    """The journal of a search cannot be read, or belongs to another run."""
+
+
 class SingularProblem(BillhookError, ArithmeticError):
     """The calibration data cannot determine a map, or holds NaN or infinity."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from billhook.objective import Objective
     from billhook.report import CutReport
     from billhook.result import PruneResult
+    from billhook.search_progress import SearchProgress
     from billhook.selector import Selector
     from billhook.state import PruningState
 
@@ -112,4 +113,13 @@ def billhook_on_progress(stage: str, done: int, total: int | None) -> None:
 
     Stages: ``selecting``, ``estimating``, ``fitting``, ``scoring``, in steps of one batch (``fitting``: one
     epoch). ``total`` is None where it is not known. Must be quick, and must not change anything.
+    """
+
+
+@hookspec
+def billhook_on_search(progress: SearchProgress) -> None:
+    """Many times a run of a searching selector: after every candidate that was scored on a batch.
+
+    Says which step it is, how many candidates are left, the best so far, and the time left. Must be quick, and must not
+    change anything.
     """

@@ -26,6 +26,13 @@ def insert_after(layer: nn.Module, path: str, linear_map: LinearMap, scale: floa
     set_module(layer, path, Mapped(old, linear).train(old.training))
 
 
+def without_maps(module: nn.Module) -> nn.Module:
+    """The module itself behind whatever maps were put after it."""
+    while isinstance(module, Mapped):
+        module = module.module
+    return module
+
+
 def has_inserted(model: nn.Module) -> bool:
     """Whether any map stands in the model as a layer of its own."""
     return any(isinstance(module, Mapped) for module in model.modules())

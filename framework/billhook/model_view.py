@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from billhook import layer_lists
 from billhook.errors import CalibrationError, InvalidCut, UnusableModel
-from billhook.modeling_billhook import cache_slots, number_layers
+from billhook.modeling_billhook import SkippedAttention, SkippedMLP, cache_slots, number_layers
 from billhook.writer import all_finite
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ class ModelView:
 
     def has_branch(self, number: int, branch: Branch) -> bool:
         """Whether this layer is there and still has the branch."""
-        return bool(self.units(number, branch))
+        if number not in self.numbers:
+            return False
+        # asked of the module and not of its units, which only a writer with readable weights can tell
+        module = self.layer(number).get_submodule(self.adapter.layout(branch).module)
+        return not isinstance(module, SkippedAttention | SkippedMLP)
 
     def describe_layer(self, number: int) -> str:
         """What is left of a layer, as a sentence for messages."""
@@ -206,3 +211,13 @@ def refuse_unusable(model: PreTrainedModel) -> None:
             raise UnusableModel(f"Weight {name} is stored as {parameter.dtype}. Load the model unquantised.")
         if not all_finite(parameter):
             raise UnusableModel(f"Weight {name} holds NaN or infinite values. The checkpoint is damaged; load another.")
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 over names, shapes and a sample of the weights: other weights are noticed in milliseconds."""
+    digest = hashlib.sha256(str(model.dtype).encode())
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, len(flat) // 64)].double().cpu()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()

@@ -17,6 +17,7 @@ from billhook.cut_kinds import CUT_KINDS
 from billhook.errors import InvalidPlan, listing
 from billhook.registry import StrategySpec
 from billhook.roles import explain, strict_converter
+from billhook.runs import from_runs, to_runs
 
 SCHEMA = 1
 """Version of the JSON layout. A reader refuses a newer one."""
@@ -49,6 +50,11 @@ class CalibrationRecord:
     token_count: int
     fingerprint: str
 
+    def __str__(self) -> str:
+        if not self.token_count:
+            return "no data"
+        return f"{self.token_count:,} tokens of {self.source} (seed {self.seed}, {self.fingerprint[:12]})"
+
 
 @attrs.frozen(kw_only=True)
 class Plan:
@@ -65,6 +71,7 @@ class Plan:
     merger: StrategySpec
     calibration: CalibrationRecord
     billhook: str
+    objective: StrategySpec | None = None
     schema: int = SCHEMA
 
     def __str__(self) -> str:
@@ -74,8 +81,7 @@ class Plan:
                 f"{self.model.parameter_count:,} parameters",
                 f"  drop      {', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
                 f"  with      {self.selector} -> {self.estimator} -> {self.merger}",
-                f"  on        {self.calibration.token_count:,} tokens of {self.calibration.source} "
-                f"(seed {self.calibration.seed}, {self.calibration.fingerprint[:12]})",
+                f"  on        {self.calibration}",
             )
         )
 
@@ -136,12 +142,14 @@ def _plan_part(text: str) -> str:
 
 
 def cut_to_data(cut: Cut) -> dict[str, Any]:
-    """A cut as JSON values, with its kind."""
-    return {"kind": cut.kind, **attrs.asdict(cut)}  # type: ignore[arg-type] # every Cut is an attrs class
+    """A cut as JSON values, with its kind; numbers of kept units as runs (see :mod:`billhook.runs`)."""
+    fields = attrs.asdict(cut)  # type: ignore[arg-type] # every Cut is an attrs class
+    kept = {"kept": to_runs(fields["kept"])} if "kept" in fields else {}
+    return {"kind": cut.kind, **fields, **kept}
 
 
 def cut_from_data(data: Mapping[str, Any]) -> Cut:
-    """The inverse of :func:`cut_to_data`.
+    """The inverse of :func:`cut_to_data`; kept units may be a plain list as well.
 
     Raises:
         InvalidPlan: an unknown kind, or fields that the kind does not have, or values that they cannot have.
@@ -153,6 +161,8 @@ def cut_from_data(data: Mapping[str, Any]) -> Cut:
     if kind not in CUT_KINDS:
         raise InvalidPlan(f"No cut is of kind {kind!r}. Known: {listing(CUT_KINDS)}.")
     try:
+        if isinstance(fields.get("kept"), str):
+            fields["kept"] = from_runs(fields["kept"])
         return _FIELDS.structure(fields, CUT_KINDS[kind])
     except cattrs.BaseValidationError as error:
         raise InvalidPlan(f"A cut of kind {kind!r} is wrong: {explain(error)}.") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from loguru import logger
@@ -21,15 +22,19 @@ from billhook.drop_layers import DropLayers
 from billhook.errors import InvalidConfig, InvalidCut, SingularProblem, UnsupportedArchitecture
 from billhook.estimator import Estimator, Needs
 from billhook.heterogeneous import settle
+from billhook.journal import Journal
 from billhook.merger import Merger
-from billhook.model_view import ModelView, refuse_unusable
+from billhook.model_view import ModelView, fingerprint, refuse_unusable
 from billhook.objective import Objective
 from billhook.plan import ModelIdentity, Plan
 from billhook.registry import Registry, default_registry
 from billhook.result import PruneResult
+from billhook.roles import Role, Strategy
+from billhook.scoring import score
 from billhook.selector import Selector
 from billhook.state import PruningState
 from billhook.streamed_regression import StreamedRegression
+from billhook.tokens import Tokens
 from billhook.version import __version__
 from billhook.writer import all_finite
 
@@ -48,10 +53,13 @@ class Pruner:
         selector: what goes; an object or a registered name.
         estimator: how each loss is made up for.
         merger: where the repair is put.
-        objective: measured before and after, and what searching selectors minimise; None to do without.
+        objective: measured before and after, and what searching selectors minimise. If None, those take perplexity,
+            and the others do without.
         hooks: plugin objects with hook implementations, for this pruner alone.
         cache: bytes that activations may take.
         tokens_per_batch: tokens that go through a layer at a time.
+        journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
+            and options, that run goes on where it was; None for no such file.
         registry: where names are looked up; all installed plugins if not given.
     """
 
@@ -63,6 +71,7 @@ class Pruner:
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
     tokens_per_batch: int = 4096
+    journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     registry: Registry = attrs.field(factory=default_registry, repr=False)
 
     def prune(
@@ -107,9 +116,8 @@ class _Run:
         self.selector = cast(Selector, registry.resolve("selector", pruner.selector))
         self.estimator = cast(Estimator, registry.resolve("estimator", pruner.estimator))
         self.merger = cast(Merger, registry.resolve("merger", pruner.merger))
-        self.objective = (
-            None if pruner.objective is None else cast(Objective, registry.resolve("objective", pruner.objective))
-        )
+        objective = pruner.objective or ("billhook:perplexity" if self.selector.needs_objective() else None)
+        self.objective = None if objective is None else cast(Objective, registry.resolve("objective", objective))
         self.reports: list[report.CutReport] = []
         self.metrics: dict[str, float] = {}
 
@@ -118,6 +126,7 @@ class _Run:
     ) -> PruneResult:
         began = time.perf_counter()
         refuse_unmergeable(self.dense, self.estimator, self.merger)
+        refuse_unrepairable(self.selector, self.estimator)
         tokens = calibration.tokenize(tokenizer)
         state = PruningState(
             self.dense,
@@ -127,6 +136,8 @@ class _Run:
             cache=self.pruner.cache,
             tokens_per_batch=self.pruner.tokens_per_batch,
             progress=lambda stage, done, total: self.hook.billhook_on_progress(stage=stage, done=done, total=total),
+            on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
+            journal=self._journal(tokens, budget),
         )
         try:
             self.hook.billhook_after_calibration(state=state)
@@ -137,7 +148,10 @@ class _Run:
         finally:
             state.close()
         settle(state.model)
-        self.metrics |= _sizes(self.dense, state.model) | {"seconds_total": time.perf_counter() - began}
+        self.metrics |= _sizes(self.dense, state.model) | {
+            "layer_tokens": state.flow.runner.layer_tokens,
+            "seconds_total": time.perf_counter() - began,
+        }
         result = PruneResult(
             model=state.model.model,
             plan=self._plan(state, budget, calibration),
@@ -173,7 +187,7 @@ class _Run:
         else:
             figures = self._repair(state, cut)
         state.record(cut)
-        figures = attrs.evolve(figures, seconds=time.perf_counter() - began)
+        figures = attrs.evolve(figures, score=state.scores.get(cut, math.nan), seconds=time.perf_counter() - began)
         self.reports.append(figures)
         logger.trace("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
         self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
@@ -217,25 +231,51 @@ class _Run:
 
     def _measure_objective(self, state: PruningState, name: str) -> None:
         if state.objective is not None:
-            self.metrics[name] = state.objective.evaluate(state)
+            self.metrics[name] = score(state, state.objective)
 
     def _plan(self, state: PruningState, budget: Budget, calibration: Calibration) -> Plan:
-        config = self.dense.model.config
         return Plan(
             cuts=tuple(state.cuts),
-            model=ModelIdentity(
-                model_type=family_of(config),
-                layer_count=len(self.dense.numbers),
-                parameter_count=self.dense.parameter_count,
-                name=_public_name(config.name_or_path or ""),
-            ),
+            model=self._identity(),
             budget=budget,
             selector=self.registry.spec("selector", self.selector),
             estimator=self.registry.spec("estimator", self.estimator),
             merger=self.registry.spec("merger", self.merger),
+            objective=None if self.objective is None else self.registry.spec("objective", self.objective),
             calibration=calibration.record(state.tokens),
             billhook=__version__,
         )
+
+    def _identity(self) -> ModelIdentity:
+        config = self.dense.model.config
+        return ModelIdentity(
+            model_type=family_of(config),
+            layer_count=len(self.dense.numbers),
+            parameter_count=self.dense.parameter_count,
+            name=_public_name(config.name_or_path or ""),
+        )
+
+    def _journal(self, tokens: Tokens, budget: Budget) -> Journal | None:
+        """The journal of this very run: all that its decisions depend on is written at its top."""
+        if self.pruner.journal is None:
+            return None
+        spec = self.registry.spec
+        strategies: dict[Role, Strategy | None] = {
+            "selector": self.selector,
+            "estimator": self.estimator,
+            "merger": self.merger,
+            "objective": self.objective,
+        }
+        run: dict[str, Any] = {
+            role: None if s is None else attrs.asdict(spec(role, s)) for role, s in strategies.items()
+        }
+        run |= {
+            "budget": attrs.asdict(budget),
+            "data": {"fingerprint": tokens.fingerprint},
+            "model": attrs.asdict(self._identity()) | {"weights": fingerprint(self.dense.model)},
+            "billhook": {"version": __version__},
+        }
+        return Journal(self.pruner.journal, run)
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
@@ -257,6 +297,15 @@ def refuse_unmergeable(view: ModelView, estimator: Estimator, merger: Merger) ->
     last = view.numbers[-1]
     if estimator.needs is not Needs.NOTHING and last > 0:
         merger.check(view, DropLayers(last, last + 1))
+
+
+def refuse_unrepairable(selector: Selector, estimator: Estimator) -> None:
+    """Raise :class:`InvalidConfig` before any work if cuts could come that the estimator cannot repair."""
+    kinds = [kind.kind for kind in selector.kinds() if not kind.repairable]
+    if kinds and estimator.needs is not Needs.NOTHING:
+        raise InvalidConfig(
+            f"{selector!r} cuts structures that are not repaired yet ({', '.join(kinds)}). Use the estimator 'identity'."
+        )
 
 
 def _refuse_no_budget(budget: object) -> None:

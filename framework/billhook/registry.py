@@ -73,8 +73,12 @@ class StrategySpec:
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=_plain_dict)
 
     def __str__(self) -> str:
-        options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        options = ", ".join(f"{k}={_short(repr(v))}" for k, v in self.options.items())
         return f"{self.name.removeprefix('billhook:')}({options})" if options else self.name.removeprefix("billhook:")
+
+
+def _short(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 class Registry:

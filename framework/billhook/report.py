@@ -22,6 +22,7 @@ class CutReport:
             activations (attention sinks) dominate it: read it together with the cosines, where each token counts once.
         cosine_before: mean cosine between the stream after the gap and the dense stream, unrepaired (T = identity).
         cosine_after: the same, repaired.
+        score: the objective without it, as the search that chose it found; NaN if nobody searched.
         token_count: tokens behind these figures.
         seconds: collecting, solving and merging.
         notes: assumptions and fall-backs of the estimator, in words.
@@ -32,6 +33,7 @@ class CutReport:
     r_squared: float = float("nan")
     cosine_before: float = float("nan")
     cosine_after: float = float("nan")
+    score: float = float("nan")
     token_count: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()

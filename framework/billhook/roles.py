@@ -70,7 +70,36 @@ def _reason(error: BaseException, kind: type | None) -> str:
     return str(error) if text.startswith("unknown error") else text.replace(" for type", "")
 
 
-_CONVERTER = strict_converter()
+def _converter() -> cattrs.Converter:
+    converter = strict_converter()
+    # selectors within selectors (a sequence's stages), by the names that everybody else finds them by
+    converter.register_unstructure_hook_func(_is_selector, _selector_to_data)
+    converter.register_structure_hook_func(lambda cls: cls is Selector, lambda data, _: _selector_from_data(data))
+    return converter
+
+
+def _is_selector(cls: object) -> bool:
+    return isinstance(cls, type) and issubclass(cls, Selector)
+
+
+def _selector_to_data(selector: Selector) -> dict[str, Any]:
+    from billhook.registry import default_registry
+
+    spec = default_registry().spec("selector", selector)
+    return {"name": spec.name, "options": dict(spec.options)}
+
+
+def _selector_from_data(data: object) -> Selector:
+    from billhook.registry import default_registry
+
+    if isinstance(data, str):
+        data = {"name": data}
+    if not isinstance(data, Mapping) or "name" not in data or {*data} - {"name", "options"}:
+        raise InvalidConfig(f"A selector within a selector is a name, or an object of name and options; got {data!r}.")
+    return cast(Selector, default_registry().create("selector", data["name"], data.get("options", {})))
+
+
+_CONVERTER = _converter()
 
 
 def options_of(strategy: Strategy) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from billhook.adapter import Adapter
 from billhook.cut import Branch
 from billhook.errors import UnsupportedArchitecture
 from billhook.model_view import ModelView, refuse_long_rows
@@ -59,6 +60,8 @@ class Runner:
         skeleton.adapter.replace_layers(skeleton.model, nn.ModuleList(self._recorders))
         self._skeleton = skeleton
         self._numbers = dense.numbers
+        self.layer_tokens = 0
+        """Tokens run through a layer so far, summed over layers: what the work costs, whatever the machine."""
 
     @torch.no_grad()
     def open(self, batch: TokenBatch) -> OpenBatch:
@@ -85,8 +88,14 @@ class Runner:
     @torch.no_grad()
     def run(self, view: ModelView, number: int, batch: OpenBatch, stream: Tensor) -> Tensor:
         """The stream after layer ``number`` of ``view``, given the one that enters it."""
+        return self.call(view.adapter, view.layer(number), number, batch, stream)
+
+    @torch.no_grad()
+    def call(self, adapter: Adapter, layer: nn.Module, number: int, batch: OpenBatch, stream: Tensor) -> Tensor:
+        """The stream after ``layer``, called as layer ``number`` is."""
         args, kwargs = batch.calls[number]
-        return view.adapter.stream(view.layer(number)(stream, *args, **kwargs))
+        self.layer_tokens += stream.shape[0] * stream.shape[1]
+        return adapter.stream(layer(stream, *args, **kwargs))
 
     @torch.no_grad()
     def run_recording(self, view: ModelView, number: int, branch: Branch, batch: OpenBatch, stream: Tensor) -> Written:

@@ -30,3 +30,16 @@ class Selector(abc.ABC):
         Raises:
             InvalidConfig: the budget cannot be met with the protected layers; raised before the first cut.
         """
+
+    def kinds(self) -> tuple[type[Cut], ...]:
+        """The kinds of cut that it may yield: whole layers unless overridden.
+
+        Asked before any work, to refuse early what cannot be repaired or saved as wished.
+        """
+        from billhook.drop_layers import DropLayers
+
+        return (DropLayers,)
+
+    def needs_objective(self) -> bool:
+        """Whether it searches, and so needs ``state.objective``; the Pruner then takes perplexity if none was given."""
+        return False

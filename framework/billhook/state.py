@@ -6,20 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from billhook.activation_cache import ActivationCache, CacheBudget
+from billhook.candidate_streams import first_difference, parameters_by_layer
 from billhook.cut import Cut
 from billhook.flow import Flow
+from billhook.journal import Journal
 from billhook.merger import Merger
 from billhook.model_view import ModelView
 from billhook.objective import Objective
-from billhook.tokens import Tokens
+from billhook.search_progress import SearchProgress
+from billhook.tokens import TokenBatch, Tokens
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage, the steps done, and their total if known."""
 
 
-def _silent(stage: str, done: int, total: int | None) -> None:
+def _silent(*news: object) -> None:
     """The progress callback of nobody."""
 
 
@@ -35,6 +39,8 @@ class PruningState:
         objective: what a searching selector minimises; None if none was given.
         cuts: applied so far, in order.
         vetoed: cuts that a hook refused.
+        scores: what a search found the objective to be after each cut that it chose.
+        journal: where a search writes its decisions down and reads those of an interrupted run; None for nowhere.
         shared_until: the dense and the present model agree at every position up to this one.
     """
 
@@ -48,6 +54,8 @@ class PruningState:
         cache: CacheBudget | None = None,
         tokens_per_batch: int = 4096,
         progress: Progress = _silent,
+        on_search: Callable[[SearchProgress], None] = _silent,
+        journal: Journal | None = None,
     ) -> None:
         self.dense = dense.copy()  # eval() must not reach what was handed in
         self.model = dense.copy()
@@ -57,10 +65,13 @@ class PruningState:
         self.merger = merger
         self.objective = objective
         self.progress = progress
+        self.on_search = on_search
+        self.journal = journal
         self.cache = ActivationCache(cache)
         self.flow = Flow(self.dense, tokens.batches(tokens_per_batch), self.cache)
         self.cuts: list[Cut] = []
         self.vetoed: list[Cut] = []
+        self.scores: dict[Cut, float] = {}
         self.shared_until = self.flow.last
 
     @contextmanager
@@ -81,18 +92,30 @@ class PruningState:
         self.cuts.append(cut)
         self.shared_until = self._shared_with(self.model)
 
+    @property
+    def removed_parameters(self) -> int:
+        """Parameters of the dense model that the present one has lost."""
+        return self.dense.parameter_count - self.model.parameter_count
+
     @torch.no_grad()
-    def final_streams(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Per batch: the stream leaving the last layer of ``model`` ``[batch, seq, d_model]``, the token ids and
-        ``keep`` ``[batch, seq]``. What both models share is not computed twice."""
+    def final_streams(self) -> Iterator[tuple[Tensor, TokenBatch]]:
+        """Per batch: the stream leaving the last layer of ``model`` ``[batch, seq, d_model]``, and its tokens.
+
+        What both models share is not computed twice.
+        """
         for index in range(len(self.flow.batches)):
             walk = self.flow.walk(index)
             stream = walk.to(self.shared_until)
             for number in self.model.numbers:
                 if number >= self.shared_until:
                     stream = self.flow.runner.run(self.model, number, walk.batch, stream)
-            yield stream, walk.batch.tokens.ids, walk.batch.tokens.keep
+            yield stream, walk.batch.tokens
             self.progress("scoring", index + 1, len(self.flow.batches))
+
+    @torch.no_grad()
+    def dense_final_stream(self, index: int) -> Tensor:
+        """The stream leaving the last layer of ``dense`` for batch ``index``, ``[batch, seq, d_model]``."""
+        return self.flow.walk(index).to(self.flow.last)
 
     def close(self) -> None:
         """Free the caches."""
@@ -100,10 +123,4 @@ class PruningState:
 
     def _shared_with(self, view: ModelView) -> int:
         """The first layer that ``view`` lost or whose weights it does not share with the dense model."""
-        for number in self.dense.numbers:
-            if number not in view.numbers:
-                return number
-            ours, theirs = (dict(v.layer(number).named_parameters()) for v in (self.dense, view))
-            if any(theirs.get(name) is not tensor for name, tensor in ours.items()) or len(ours) != len(theirs):
-                return number
-        return self.flow.last
+        return first_difference(parameters_by_layer(self.dense), parameters_by_layer(view), self.flow.last)

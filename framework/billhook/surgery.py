@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from billhook.branch_layout import BranchLayout, Size
 from billhook.cut import Branch
+from billhook.inserted import without_maps
 from billhook.modeling_billhook import set_counts, skip_branch
 from billhook.writer import bias_of, replace_weight, weight_rows
 
@@ -51,7 +52,7 @@ def narrowed(
         outputs = _outputs(kept, count, shares, rows.shape[1]).to(rows.device)
         bias = bias_of(reader)
         replace_weight(reader, rows[:, outputs], None if bias is None else bias[outputs])
-    writer = version.get_submodule(layout.writer)
+    writer = without_maps(version.get_submodule(layout.writer))
     rows = weight_rows(writer)
     replace_weight(writer, rows[_outputs(kept, count, [1], rows.shape[0]).to(rows.device)], bias_of(writer))
     now: dict[str, int] = {str(size): number for size, number in sizes.items()}

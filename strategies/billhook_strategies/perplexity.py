@@ -7,37 +7,24 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import Objective, PruningState, hookimpl
-from billhook.errors import CalibrationError, InvalidConfig
+from billhook import Objective, Predictions, hookimpl
 from billhook.evaluation import summed_loss
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Perplexity(Objective):
-    """exp of the mean negative log-likelihood over all calibration tokens but the first of each row.
+    """exp of the mean negative log-likelihood over all calibration tokens but the first of each row; 1 is the best.
 
-    Attributes:
-        chunk_tokens: tokens whose logits exist at a time; the full ``[tokens, vocab]`` never does.
+    What BlockPruner, SLEB and MultiPruner search by.
     """
 
-    chunk_tokens: int = 1024
+    def loss(self, predictions: Predictions) -> float:
+        """Summed negative log-likelihood of the tokens that follow, in nats."""
+        return summed_loss(predictions.logits, predictions.labels)
 
-    def __attrs_post_init__(self) -> None:
-        if self.chunk_tokens < 1:
-            raise InvalidConfig(f"The 'chunk_tokens' of Perplexity must be at least 1; got {self.chunk_tokens}.")
-
-    def evaluate(self, state: PruningState) -> float:
-        """Perplexity of ``state.model``; 1 is the best."""
-        total, count = 0.0, 0
-        for stream, ids, keep in state.final_streams():
-            counts = keep[:, :-1] & keep[:, 1:]
-            entering, labels = stream[:, :-1][counts], ids[:, 1:][counts]
-            parts = zip(entering.split(self.chunk_tokens), labels.split(self.chunk_tokens), strict=True)
-            total += sum(summed_loss(state.flow.runner.logits(part), label) for part, label in parts)
-            count += len(labels)
-        if count == 0:
-            raise CalibrationError("Perplexity needs rows of at least two tokens.")
-        return math.exp(min(total / count, 700.0))  # exp of more does not fit a float
+    def value(self, mean: float) -> float:
+        """exp; infinite where a float cannot hold it."""
+        return math.exp(mean) if mean < 700 else math.inf
 
 
 @hookimpl

@@ -57,6 +57,8 @@ class WindowDistance(Selector):
 
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
         """Measure all windows in one pass, then yield the best ones in layer order."""
+        if state.cuts:
+            raise InvalidConfig("WindowDistance measures the dense model, so in a sequence it must come first.")
         layers = len(state.dense.numbers)
         until = layers - self.protect_last
         lengths = self._lengths(budget.layer_count(state.dense), until - self.protect_first)

@@ -15,8 +15,8 @@ ADAPTER = DeclaredAdapter(
     name="made-up",
     model_types=("made_up",),
     layer_list="body.blocks",
-    attention=BranchLayout(writer="attn.out", readers=("attn.in",)),
-    mlp=BranchLayout(writer="mlp.out", readers=("mlp.in",), norm_after="norm"),
+    attention=BranchLayout(writer="attn.out", readers=("attn.in",), module="attn"),
+    mlp=BranchLayout(writer="mlp.out", readers=("mlp.in",), module="mlp", norm_after="norm"),
     tiny_config={},
 )
 

@@ -119,7 +119,7 @@ CUT = {"kind": "drop-layers", "start": 3, "stop": 5}
         ({"calibration": {**json.loads(PLAN.to_json())["calibration"], "chat_template": "no"}}, r"\$\.calibration"),
         ({"cuts": 5}, r"\$\.cuts"),
         ({"cuts": [5]}, r"A cut is an object with a 'kind'; got 5 @ \$\.cuts\[0\]"),
-        ({"cuts": [CUT, {**CUT, "kind": "saw"}]}, r"No cut is of kind 'saw'. Known: drop-layers @ \$\.cuts\[1\]"),
+        ({"cuts": [CUT, {**CUT, "kind": "saw"}]}, r"No cut is of kind 'saw'. Known: drop-branch, drop-layers, keep-channels, keep-heads @ \$\.cuts\[1\]"),
         ({"cuts": [{**CUT, "start": 5}]}, r"needs 0 <= start < stop; got start=5, stop=5 @ \$\.cuts\[0\]"),
         ({"cuts": [{**CUT, "start": 3.5}]}, r"kind 'drop-layers' is wrong: invalid value, expected int @ \$\.start"),
         ({"cuts": [{**CUT, "depth": 1}]}, r"extra fields found \(depth\)"),

@@ -6,6 +6,8 @@ Both are called strategies, and the folder mirrors the room of that name, so thi
 
 from billhook.testing import adapters as adapters
 from billhook.testing import budgets as budgets
+from billhook.testing import cut_sequences as cut_sequences
+from billhook.testing import cuts as cuts
 from billhook.testing import linear_maps as linear_maps
 from billhook.testing import plans as plans
 from billhook.testing import planted_problems as planted_problems

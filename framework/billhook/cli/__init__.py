@@ -12,7 +12,7 @@ from typing import Annotated, cast
 
 import typer
 
-from billhook.cli import analyze, apply, evaluate, plugins, prune
+from billhook.cli import analyze, apply, evaluate, export, plugins, prune
 from billhook.cli.messages import Messages
 from billhook.errors import BillhookError
 from billhook.version import __version__
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, analyze, evaluate, apply, plugins):
+for command in (prune, analyze, evaluate, apply, export, plugins):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 

@@ -10,19 +10,25 @@ import typer
 from billhook.cli import options
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from billhook.calibration import Calibration
-    from billhook.cli.inputs import Opened
-    from billhook.plan import CalibrationRecord, Plan
+    from billhook.plan import Plan
+    from billhook.pruner import Pruner
+    from billhook.published import Published
 
 THE_PLANS = "the plan's"
+PUBLISHED = "Published results"
 
 
 def command(
     plan: Annotated[
         Path,
-        typer.Argument(metavar="PLAN", help="A plan file, or the folder of a pruned checkpoint.", show_default=False),
+        typer.Argument(
+            metavar="PLAN",
+            help="A plan file, the folder of a pruned checkpoint, or a file that MultiPruner or BlockPruner published.",
+            show_default=False,
+        ),
     ],
     model: options.Model,
     out: options.RequiredOut,
@@ -52,6 +58,16 @@ def command(
             rich_help_panel=options.DATA,
         ),
     ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="How many removals of a BlockPruner list.", rich_help_panel=PUBLISHED, show_default="all of them"
+        ),
+    ] = None,
+    reorder: Annotated[
+        bool,
+        typer.Option(help="Keep the units of the largest weight norm, or the first ones.", rich_help_panel=PUBLISHED),
+    ] = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
     cache_mib: options.CacheMib = None,
@@ -66,21 +82,24 @@ def command(
     from billhook import applying
     from billhook.cli import inputs, output
     from billhook.cli.progress import ProgressBars
-    from billhook.plan import Plan
+    from billhook.pruner import Pruner
+    from billhook.published import Published
 
     inputs.check_output(out, overwrite, model)
-    given = Plan.load(plan)
-    pruner = applying.pruner_for(given)
+    given = _read(plan, steps, reorder)
+    pruner = Pruner(estimator="billhook:identity") if isinstance(given, Published) else applying.pruner_for(given)
     cache = inputs.cache_budget(cache_mib)
-    data = _data(given.calibration, source=calibration, samples=samples, seqlen=seqlen, seed=seed)
+    data = _data(given, pruner, source=calibration, samples=samples, seqlen=seqlen, seed=seed)
     with ProgressBars() as bars:
         with bars.step("loading"):
-            opened = _open(model, data, dtype=dtype, device=device, plan=given, moved=calibration is None)
+            loaded, tokenizer, data = _open(
+                model, data, dtype=dtype, device=device, plan=given, moved=calibration is None
+            )
         result = applying.apply(
             given,
-            opened.model,
-            opened.tokenizer,
-            calibration=opened.calibration,
+            loaded,
+            tokenizer,
+            calibration=data,
             pruner=attrs.evolve(pruner, hooks=[bars], cache=cache),
             any_calibration=any_calibration,
         )
@@ -89,30 +108,72 @@ def command(
     output.print_result(result, path, bars.seconds, as_json=json)
 
 
-def _open(model: str, data: Calibration, *, dtype: str, device: str, plan: Plan, moved: bool) -> Opened:
-    """Load the model; ``moved`` says that a missing text is the plan's, and may lie elsewhere."""
-    from billhook import applying
+def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
+    from billhook.errors import InvalidConfig
+    from billhook.plan import Plan
+    from billhook.published import Published, is_published
+
+    if is_published(file):
+        return Published.load(file, steps=steps, reordered=reorder)
+    plan = Plan.load(file)
+    if steps is not None or not reorder:
+        raise InvalidConfig(f"{file} is a plan of billhook; --steps and --no-reorder are for published results.")
+    return plan
+
+
+def _open(
+    model: str, data: Calibration | None, *, dtype: str, device: str, plan: Plan | Published, moved: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Calibration | None]:
+    """Load the model, and tokenise ``data`` if any; ``moved`` says that a missing text is the plan's, and may lie
+    elsewhere."""
+    from billhook import loading
     from billhook.cli import inputs
     from billhook.errors import CalibrationError
 
     def check(empty: PreTrainedModel) -> None:
-        applying.refuse_other_model(plan, empty)
+        _refuse_other_model(plan, empty)
 
+    if data is None:
+        source = loading.find(model, dtype=dtype, device=device)
+        if (skeleton := source.skeleton()) is not None:
+            check(skeleton)
+        tokenizer = source.tokenizer()
+        return source.model(), tokenizer, None
     try:
-        return inputs.open_model(model, data, dtype=dtype, device=device, check=check)
+        opened = inputs.open_model(model, data, dtype=dtype, device=device, check=check)
     except CalibrationError as error:
         if not moved:
             raise
         raise CalibrationError(
             f"{error} The plan was made with it; say where it is now: --calibration SOURCE."
         ) from error
+    return opened.model, opened.tokenizer, opened.calibration
 
 
-def _data(record: CalibrationRecord, **given: Any) -> Calibration:
-    """The plan's calibration, with what was given in its place."""
+def _refuse_other_model(plan: Plan | Published, empty: PreTrainedModel) -> None:
+    from billhook import applying
+    from billhook.cli import inputs
+    from billhook.published import Published
+
+    if isinstance(plan, Published):
+        plan.removals.unit_counts(inputs.view_of(empty))
+    else:
+        applying.refuse_other_model(plan, empty)
+
+
+def _data(plan: Plan | Published, pruner: Pruner, **given: Any) -> Calibration | None:
+    """The plan's calibration, with what was given in its place; None where no data are needed."""
     import attrs
 
-    from billhook.calibration import Calibration
+    from billhook import applying
+    from billhook.errors import InvalidConfig
+    from billhook.published import Published
 
     changes = {name: value for name, value in given.items() if value is not None}
-    return attrs.evolve(Calibration.from_record(record), **changes)
+    if isinstance(plan, Published) or plan.calibration == applying.NO_DATA:
+        if changes:
+            raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")
+        return None
+    if not changes and not applying.needs_data(pruner):
+        return None
+    return attrs.evolve(applying.calibration_of(plan), **changes)

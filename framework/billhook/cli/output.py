@@ -126,7 +126,8 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
     before, after = metrics["parameters_before"], metrics["parameters_after"]
     yield "parameters", f"{before:,} → {after:,} ({after / before - 1:+.1%})"
     yield "method", f"{plan.selector} → {plan.estimator} → {plan.merger}"
-    yield "calibration", f"{plan.calibration.token_count:,} tokens of {plan.calibration.source}"
+    data = plan.calibration
+    yield "calibration", f"{data.token_count:,} tokens of {data.source}" if data.token_count else "none needed"
     if "objective_before" in metrics:
         unrepaired = "" if result.reports else " (unrepaired)"
         yield "objective", f"{number(metrics['objective_before'])} → {number(metrics['objective_after'])}{unrepaired}"

@@ -28,6 +28,8 @@ _HOME = {
     "check_estimator": "estimator_law",
     "check_merger": "merger_law",
     "check_selector": "selector_law",
+    "cut_sequences": "generated",
+    "cuts": "generated",
     "linear_maps": "generated",
     "linearised": "linearisation",
     "planted_problem": "planted",
@@ -42,6 +44,7 @@ _HOME = {
     "tiny_tokens": "models",
     "tiny_view": "models",
     "token_batches": "generated",
+    "zeroed": "zeroing",
 }
 """Public names, and the module each lives in."""
 
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from billhook.testing.estimator_law import check_estimator as check_estimator
     from billhook.testing.generated import adapters as adapters
     from billhook.testing.generated import budgets as budgets
+    from billhook.testing.generated import cut_sequences as cut_sequences
+    from billhook.testing.generated import cuts as cuts
     from billhook.testing.generated import linear_maps as linear_maps
     from billhook.testing.generated import plans as plans
     from billhook.testing.generated import planted_problems as planted_problems
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
     from billhook.testing.planted import planted_problem as planted_problem
     from billhook.testing.planted import random_map as random_map
     from billhook.testing.selector_law import check_selector as check_selector
+    from billhook.testing.zeroing import zeroed as zeroed
 
 
 def __getattr__(name: str) -> object:

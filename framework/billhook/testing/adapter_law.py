@@ -16,13 +16,12 @@ from billhook.drop_layers import DropLayers
 from billhook.errors import CannotMerge, InvalidCut
 from billhook.model_view import ModelView
 from billhook.runner import OpenBatch, Runner
+from billhook.testing.cut_law import BRANCHES, check_cuts, check_generation
 from billhook.testing.expect import Snapshot, close, fail, logits, require
 from billhook.testing.linearisation import linearised
 from billhook.testing.models import tiny_model, tiny_tokens
 from billhook.tokens import TokenBatch
 from billhook.writer import weight_rows
-
-BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
 
 MANY_PARAMETERS = 200_000
 """A tiny model stays below: suites build hundreds of them."""
@@ -33,7 +32,9 @@ def check_adapter(adapter: Adapter, **config_overrides: Any) -> None:
 
     Builds its tiny model for each of its model types and looks whether paths lead somewhere, layers run one at a time
     compute what the whole model does, what is noted of a branch is what it adds to the stream, and a model that has
-    lost layers generates with its cache as without and survives saving and loading by stock transformers.
+    lost layers generates with its cache as without and survives saving and loading by stock transformers. A model that
+    has lost a branch, channels or key-value groups must compute what the zeroed one does (:func:`zeroed`), with and
+    without cache, and have that many parameters less; where the adapter refuses to narrow, the reason must be told.
 
     Args:
         adapter: what to check; it need not be installed.
@@ -49,6 +50,7 @@ def check_adapter(adapter: Adapter, **config_overrides: Any) -> None:
             _check_runner(view, tiny_tokens(seed=1, padding=padding).batches()[0], who)
         _check_contributions(view, who)
         _check_dropping(view, who)
+        check_cuts(view, who)
         before.require_same(who, "looking must change nothing")
 
 
@@ -189,23 +191,9 @@ def _drops(view: ModelView, cut: DropLayers, who: str) -> bool:
     batch = tiny_tokens(seed=3).batches()[0]
     own = logits(smaller.model, batch)
     close(own, logits(linearised(view, cut, None), batch), who, f"without {cut} it computes something else")
-    _check_generation(smaller.model, batch, f"{who} without {cut}")
+    check_generation(smaller.model, batch, f"{who} without {cut}")
     _check_reload(smaller.model, batch, own, f"{who} without {cut}")
     return True
-
-
-@torch.no_grad()
-def _check_generation(model: PreTrainedModel, batch: TokenBatch, who: str) -> None:
-    """Logits token by token through the cache equal those of the whole row: no slot is shared or missing."""
-    whole = model(input_ids=batch.ids, use_cache=False).logits
-    half = batch.ids.shape[1] // 2
-    out = model(input_ids=batch.ids[:, :half], use_cache=True)
-    parts = [out.logits]
-    for position in range(half, batch.ids.shape[1]):
-        token = batch.ids[:, position : position + 1]
-        out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
-        parts.append(out.logits)
-    close(torch.cat(parts, dim=1), whole, who, "logits with the cache differ from those without", 1e-3)
 
 
 def _check_reload(model: PreTrainedModel, batch: TokenBatch, own: Tensor, who: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -10,9 +10,13 @@ from transformers import PreTrainedModel
 
 from billhook.adapter import Adapter
 from billhook.budget import Budget
-from billhook.cut import Cut
+from billhook.cut import Branch, Cut
+from billhook.drop_branch import DropBranch
 from billhook.drop_layers import DropLayers
+from billhook.errors import InvalidCut
+from billhook.keep_units import KeepChannels, KeepHeads
 from billhook.linear_map import LinearMap
+from billhook.model_view import ModelView
 from billhook.plan import CalibrationRecord, ModelIdentity, Plan
 from billhook.registry import StrategySpec, default_registry
 from billhook.testing.models import tiny_model
@@ -25,6 +29,8 @@ except ImportError as error:
     raise ImportError(
         "The strategies of billhook.testing draw their examples with hypothesis: pip install 'billhook[test]'"
     ) from error
+
+BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
 
 SEEDS = st.integers(0, 2**31 - 1)
 """Tensors are made from a drawn seed: entry by entry, hypothesis would spend its time on numbers, not on cases."""
@@ -52,6 +58,55 @@ def spans(draw: st.DrawFn, layer_count: int, first: int = 1) -> tuple[int, int]:
     start = draw(st.integers(first, layer_count - 1))
     longest = layer_count if start > 0 else layer_count - 1
     return start, draw(st.integers(start + 1, longest))
+
+
+@st.composite
+def cuts(draw: st.DrawFn, view: ModelView) -> Cut:
+    """Anything that ``view`` can lose now; every kind of cut that it can lose is equally likely."""
+    narrowing = [
+        (number, branch) for number in view.numbers for branch in BRANCHES if _can_narrow(view, number, branch)
+    ]
+    kinds = [
+        _possible(view, [DropLayers(n, m) for n in view.numbers for m in range(n + 1, view.numbers[-1] + 2)]),
+        _possible(view, [DropBranch(number, branch) for number in view.numbers for branch in BRANCHES]),
+        [_narrowings(view, number, branch) for number, branch in narrowing if branch == "mlp"],
+        [_narrowings(view, number, branch) for number, branch in narrowing if branch == "attention"],
+    ]
+    return draw(draw(st.sampled_from(draw(st.sampled_from([kind for kind in kinds if kind])))))
+
+
+@st.composite
+def cut_sequences(draw: st.DrawFn, view: ModelView, longest: int = 5) -> tuple[Cut, ...]:
+    """1 to ``longest`` cuts, each of which can be made once those before it are. ``view`` stays as it is."""
+    smaller, found = view.copy(), list[Cut]()
+    for _ in range(draw(st.integers(1, longest))):
+        if len(smaller.numbers) == 1:
+            break  # soon there would be nothing left to draw
+        found.append(draw(cuts(smaller)))
+        found[-1].remove_from(smaller)
+    return tuple(found)
+
+
+def _possible(view: ModelView, offered: Iterable[Cut]) -> list[st.SearchStrategy[Cut]]:
+    return [st.just(cut) for cut in offered if _passes(view, cut)]
+
+
+def _passes(view: ModelView, cut: Cut) -> bool:
+    try:
+        cut.check(view)
+    except InvalidCut:
+        return False
+    return True
+
+
+def _can_narrow(view: ModelView, number: int, branch: Branch) -> bool:
+    return len(view.units(number, branch)) > 1 and not view.adapter.why_not_narrowable(view.model.config, branch)
+
+
+def _narrowings(view: ModelView, number: int, branch: Branch) -> st.SearchStrategy[Cut]:
+    present = view.units(number, branch)
+    kept = st.sets(st.sampled_from(present), min_size=1, max_size=len(present) - 1).map(sorted).map(tuple)
+    return st.builds(KeepChannels if branch == "mlp" else KeepHeads, st.just(number), kept)
 
 
 @st.composite
@@ -101,7 +156,7 @@ def budgets() -> st.SearchStrategy[Budget]:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """A plan of up to three cuts, with strategies of any name and options."""
+    """A plan of some cuts of any kind, with strategies of any name and options."""
     layer_count = draw(st.integers(8, 80))
     identity = st.builds(
         ModelIdentity,
@@ -111,7 +166,7 @@ def plans(draw: st.DrawFn) -> Plan:
         name=st.text(),
     )
     return Plan(
-        cuts=draw(_cuts(layer_count)),
+        cuts=tuple(draw(st.lists(_any_cut(layer_count), max_size=5))),
         model=draw(identity),
         budget=draw(budgets()),
         selector=draw(_specs()),
@@ -140,13 +195,16 @@ def _keep(seq: int) -> st.SearchStrategy[list[bool]]:
     return st.builds(row, st.integers(1, seq), st.booleans())
 
 
-@st.composite
-def _cuts(draw: st.DrawFn, layer_count: int) -> tuple[Cut, ...]:
-    edges: Sequence[int] = draw(
-        st.lists(st.integers(1, layer_count), min_size=2, max_size=6, unique=True).filter(lambda e: len(e) % 2 == 0)
+def _any_cut(layer_count: int) -> st.SearchStrategy[Cut]:
+    """A cut of any kind that some model of so many layers could lose."""
+    number = st.integers(0, layer_count - 1)
+    kept = st.sets(st.integers(0, 100), min_size=1, max_size=30).map(sorted).map(tuple)
+    return st.one_of(
+        spans(layer_count, first=0).map(lambda span: DropLayers(*span)),
+        st.builds(DropBranch, number, st.sampled_from(BRANCHES)),
+        st.builds(KeepChannels, number, kept),
+        st.builds(KeepHeads, number, kept),
     )
-    edges = sorted(edges)
-    return tuple(DropLayers(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))
 
 
 def _specs() -> st.SearchStrategy[StrategySpec]:

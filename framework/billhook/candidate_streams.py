@@ -1,0 +1,136 @@
+"""CandidateStreams: what leaves the last layer if a candidate is cut, with as little running of layers as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from billhook.candidate import Candidate
+from billhook.cut import Cut
+from billhook.flow import STREAM
+from billhook.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from billhook.model_view import ModelView
+    from billhook.runner import OpenBatch
+    from billhook.state import PruningState
+
+CANDIDATE = "candidate stream"
+"""Kind of the cache entries made here."""
+
+Weights = Mapping[int, Mapping[str, nn.Parameter]]
+"""By layer and name: the parameters. Two views compute the same up to the first layer whose parameters differ."""
+
+
+class CandidateStreams:
+    """Runs candidates on the batches of a search.
+
+    A candidate's stream is the present model's until the first layer that it changes. That base stream is computed
+    once a batch for all candidates, in layer order. A candidate's own stream is cached at the layer where the
+    present step will probably cut: the next step resumes there, because nothing before a cut changes.
+    """
+
+    def __init__(self, state: PruningState, batches: Sequence[TokenBatch]) -> None:
+        self._state = state
+        self._batches = batches
+        self._weights: Weights = {}
+        self._cached: dict[tuple[Cut, int], int] = {}  # position of the stream in the cache
+
+    def start_step(self, cuts: Collection[Cut]) -> None:
+        """Forget what the last cut has made wrong, and candidates that are none any more."""
+        now = parameters_by_layer(self._state.model)
+        until = first_difference(self._weights, now, self._state.flow.last) if self._weights else 0
+        self._weights = now
+        for (cut, index), position in list(self._cached.items()):
+            if position > until or cut not in cuts:
+                self._forget(cut, index)
+
+    def last_streams(
+        self, index: int, candidates: Sequence[Candidate], meeting_point: int | None
+    ) -> Iterator[tuple[Candidate, Tensor, OpenBatch]]:
+        """For each candidate, in layer order: what leaves its last layer, ``[batch, seq, d_model]``, and the batch.
+
+        Args:
+            index: which batch.
+            candidates: of the present step.
+            meeting_point: position at which streams are cached, for candidates that change an earlier layer.
+        """
+        runner, view = self._state.flow.runner, self._state.model
+        batch = runner.open(self._batches[index])
+        base, position = batch.stream, 0
+        for candidate in sorted(candidates, key=lambda c: c.first):
+            found = self._resumed(candidate, index, base.device)
+            if found is None:
+                base = self._run(view, None, batch, base, position, candidate.first)
+                position = max(position, candidate.first)
+                found = base, candidate.first
+            yield candidate, self._finish(candidate, index, batch, *found, meeting_point), batch
+
+    def dense_last(self, index: int, batch: OpenBatch) -> Tensor:
+        """What leaves the dense model's last layer, ``[batch, seq, d_model]``; cached if there is room."""
+        state, key = self._state, ("dense last", len(self._batches), index)
+        found = state.cache.get(key, batch.stream.device)
+        if found is None:
+            found = self._run(state.dense, None, batch, batch.stream, 0, state.flow.last)
+            state.cache.put(key, found, instead_of=CANDIDATE)
+        return found
+
+    def _finish(
+        self, candidate: Candidate, index: int, batch: OpenBatch, stream: Tensor, position: int, meeting: int | None
+    ) -> Tensor:
+        view, last = self._state.model, self._state.flow.last
+        if meeting is not None and position < meeting and candidate.first < meeting:
+            stream = self._run(view, candidate, batch, stream, position, meeting)
+            position = meeting
+            self._keep(candidate.cut, index, position, stream)
+        return self._run(view, candidate, batch, stream, position, last)
+
+    def _run(
+        self, view: ModelView, candidate: Candidate | None, batch: OpenBatch, stream: Tensor, start: int, stop: int
+    ) -> Tensor:
+        """Through the layers ``start`` up to, not including, ``stop`` that are there."""
+        changes = {} if candidate is None else candidate.changes
+        for number in view.numbers:
+            if not start <= number < stop:
+                continue
+            version = changes.get(number)
+            if version is not None:
+                stream = self._state.flow.runner.call(view.adapter, version.module, number, batch, stream)
+            elif number not in changes:
+                stream = self._state.flow.runner.run(view, number, batch, stream)
+        return stream
+
+    def _resumed(self, candidate: Candidate, index: int, device: object) -> tuple[Tensor, int] | None:
+        position = self._cached.get((candidate.cut, index))
+        if position is None:
+            return None
+        found = self._state.cache.get((CANDIDATE, candidate.cut, index), self._state.dense.device)
+        return None if found is None else (found, position)
+
+    def _keep(self, cut: Cut, index: int, position: int, stream: Tensor) -> None:
+        self._forget(cut, index)
+        # a stream of the dense model saves at most one pass in a step; this one saves a part of one in every trial
+        if self._state.cache.put((CANDIDATE, cut, index), stream, instead_of=STREAM):
+            self._cached[cut, index] = position
+
+    def _forget(self, cut: Cut, index: int) -> None:
+        if self._cached.pop((cut, index), None) is not None:
+            self._state.cache.discard((CANDIDATE, cut, index))
+
+
+def parameters_by_layer(view: ModelView) -> Weights:
+    """The parameters themselves, not copies."""
+    return {number: dict(view.layer(number).named_parameters()) for number in view.numbers}
+
+
+def first_difference(one: Weights, other: Weights, default: int) -> int:
+    """The first layer that only one of them has, or whose parameters are not the same objects; else ``default``."""
+    for number in sorted({*one, *other}):
+        ours, theirs = one.get(number), other.get(number)
+        if ours is None or theirs is None or ours.keys() != theirs.keys():
+            return number
+        if any(theirs[name] is not parameter for name, parameter in ours.items()):
+            return number
+    return default

@@ -1,0 +1,104 @@
+"""Narrowing: what the selectors of channels and of heads have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import attrs
+from torch import Tensor
+
+from billhook import Cut, KeepChannels, KeepHeads, ModelView, PruningState, Race, Search
+from billhook.cut import Branch
+from billhook.errors import InvalidConfig
+from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
+
+Score = Literal["weight-l1", "wanda", "activation"]
+SCORES: tuple[Score, ...] = ("weight-l1", "wanda", "activation")
+
+
+@attrs.frozen(kw_only=True)
+class Narrowing:
+    """Takes the least important units out of one branch at a time, a group in each step.
+
+    Attributes:
+        branch: which branches get narrower.
+        group: units in a group.
+        score: what a unit is worth: see :mod:`billhook.unit_scores`. Measured once, before the first step.
+        uniform: take a group out of *every* layer in each step, without searching.
+        race: rounds for a faster search.
+    """
+
+    branch: Branch
+    group: int
+    score: Score
+    uniform: bool
+    race: Race | None
+
+    def select(self, state: PruningState, target: int) -> Iterator[Cut]:
+        """Cuts until the dense model has lost ``target`` parameters, or less than a group more.
+
+        With :attr:`uniform` a group of every layer.
+        """
+        if state.removed_parameters >= target:
+            return
+        ranks = self._ranks(state)
+        if self.uniform:
+            yield from self._evenly(state, target, ranks)
+            return
+        search = Search(state, target, race=self.race)
+        while not search.done:
+            cuts = [self._cut(state.model, n, ranks[n]) for n in state.model.numbers if n in ranks]
+            yield search.best([cut for cut in cuts if cut is not None])
+
+    def _evenly(self, state: PruningState, target: int, ranks: dict[int, list[int]]) -> Iterator[Cut]:
+        while state.removed_parameters < target:
+            cuts = [self._cut(state.model, n, ranks[n]) for n in ranks]
+            if not cuts or None in cuts:
+                raise InvalidConfig(
+                    f"The budget cannot be met: {target - state.removed_parameters:,} more parameters are to go, and "
+                    f"no layer can lose {self.group} more {self.branch} units. Ask for less, or allow more to be cut."
+                )
+            yield from (cut for cut in cuts if cut is not None)
+
+    def _cut(self, view: ModelView, number: int, rank: list[int]) -> Cut | None:
+        """Keep all units of the branch but the ``group`` least important ones; None if too few would be left."""
+        present = set(view.units(number, self.branch))
+        kept = [unit for unit in rank if unit in present][: -self.group]
+        if not kept:
+            return None
+        make = KeepChannels if self.branch == "mlp" else KeepHeads
+        return make(number, tuple(sorted(kept)))
+
+    def _ranks(self, state: PruningState) -> dict[int, list[int]]:
+        """By layer, the original numbers of its units, the most important first; ties to the lower number."""
+        view = state.model
+        layers = [number for number in view.numbers if view.has_branch(number, self.branch)]
+        if layers:
+            self._refuse_rigid(view)
+        values = self._values(state, layers)
+        ranks = {}
+        for number in layers:
+            pairs = zip(view.units(number, self.branch), values[number].tolist(), strict=True)
+            ranks[number] = [unit for unit, _ in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
+        return ranks
+
+    def _values(self, state: PruningState, layers: list[int]) -> dict[int, Tensor]:
+        if self.score == "weight-l1":
+            return {number: weight_l1(state.model, number, self.branch) for number in layers}
+        norms = measure_inner_norms(state)
+        score = wanda if self.score == "wanda" else activation
+        return {number: score(state.model, number, self.branch, norms) for number in layers}
+
+    def _refuse_rigid(self, view: ModelView) -> None:
+        reason = view.adapter.why_not_narrowable(view.model.config, self.branch)
+        if reason:
+            raise InvalidConfig(f"The {self.branch} branches cannot get narrower: {reason} Leave that stage out.")
+
+
+def refuse_bad_options(owner: str, group: int | None, score: str) -> None:
+    """Raise :class:`InvalidConfig` for a group of no units, or a score that is none."""
+    if group is not None and group < 1:
+        raise InvalidConfig(f"The 'group' of {owner} must be at least 1; got {group}.")
+    if score not in SCORES:
+        raise InvalidConfig(f"The 'score' of {owner} must be one of {', '.join(SCORES)}; got {score!r}.")

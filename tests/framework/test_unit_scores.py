@@ -1,0 +1,113 @@
+"""weight_l1: the published rule, against loops over the rows of each unit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from billhook import KeepChannels, KeepHeads, ModelView, default_registry
+from billhook.cut import Branch
+from billhook.testing import tiny_view
+from billhook.unit_scores import weight_l1
+from billhook.writer import weight_rows
+
+ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
+
+FUSED = {"phi3", "gpt2"}
+"""Queries, keys and values one after the other in one matrix."""
+
+INTERLEAVED = {"gpt-neox", "falcon"}
+"""The rows of each group lie together: its queries, then its key, then its value."""
+
+
+def row_norms(module: nn.Module) -> list[float]:
+    """L1 norm of the weights behind each output."""
+    rows = weight_rows(module)
+    return [sum(abs(float(w)) for w in rows[:, column]) for column in range(rows.shape[1])]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def parts(view: ModelView, number: int, branch: Branch) -> list[list[float]]:
+    """Row norms of every reader, fused ones block by block."""
+    layout = view.adapter.layout(branch)
+    norms = [row_norms(view.layer(number).get_submodule(path)) for path in layout.readers]
+    if branch == "mlp":
+        channels = len(view.units(number, branch))
+        return [block[start : start + channels] for block in norms for start in range(0, len(block), channels)]
+    if view.adapter.name not in FUSED:
+        return norms
+    width = weight_rows(view.writer(number, branch)).shape[0]  # the queries', and the rest is shared evenly
+    (fused,) = norms
+    other = (len(fused) - width) // 2
+    return [fused[:width], fused[width : width + other], fused[width + other :]]
+
+
+def by_hand(view: ModelView, number: int, branch: Branch) -> list[float]:
+    blocks = parts(view, number, branch)
+    count = len(view.units(number, branch))
+    return [
+        sum(mean(block[unit * len(block) // count : (unit + 1) * len(block) // count]) for block in blocks)
+        for unit in range(count)
+    ]
+
+
+def assert_agrees(found: Tensor, wanted: list[float]) -> None:
+    # the same float64 sums in another order
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_it_is_what_loops_over_the_rows_give(name: str, branch: Branch) -> None:
+    view = tiny_view(ADAPTERS[name])
+    assert_agrees(weight_l1(view, 1, branch), by_hand(view, 1, branch))
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+def test_there_is_one_number_for_each_unit(branch: Branch) -> None:
+    view = tiny_view()
+    assert len(weight_l1(view, 0, branch)) == len(view.units(0, branch))
+
+
+def test_all_queries_of_a_group_weigh_as_much_as_its_one_key() -> None:
+    """What repeating keys and values for every query head and taking the mean comes to, as MultiPruner does it."""
+    view = tiny_view(num_attention_heads=4, num_key_value_heads=2)
+    attention = view.layer(0).self_attn
+    head, queries = 4, 2
+    repeated = [
+        (name, norms if name == "q_proj" else norms.view(2, 1, head).expand(2, queries, head).flatten())
+        for name in ("q_proj", "k_proj", "v_proj")
+        for norms in [attention.get_submodule(name).weight.detach().double().abs().sum(1)]
+    ]
+    wanted = sum(norms for _, norms in repeated).view(2, -1).mean(1)
+    torch.testing.assert_close(weight_l1(view, 0, "attention"), wanted, rtol=1e-12, atol=0)
+
+
+def test_the_units_that_are_left_keep_their_scores() -> None:
+    view = tiny_view("phi3")
+    before = {branch: weight_l1(view, 2, branch) for branch in ("attention", "mlp")}
+    KeepHeads(2, (1,)).remove_from(view)
+    KeepChannels(2, (0, 3, 7)).remove_from(view)
+    assert torch.equal(weight_l1(view, 2, "attention"), before["attention"][[1]])
+    assert torch.equal(weight_l1(view, 2, "mlp"), before["mlp"][[0, 3, 7]])
+
+
+def test_half_precision_is_summed_in_double() -> None:
+    """In bfloat16 the sums themselves would be equal for most units."""
+    view = tiny_view(dtype=torch.bfloat16)
+    found = weight_l1(view, 0, "mlp")
+    assert found.dtype == torch.float64
+    assert_agrees(found, by_hand(view, 0, "mlp"))
+
+
+def test_neither_biases_nor_the_writer_count() -> None:
+    view = tiny_view(attention_bias=True, mlp_bias=True)
+    before = weight_l1(view, 0, "mlp")
+    with torch.no_grad():
+        view.layer(0).mlp.down_proj.weight.mul_(3)
+        view.layer(0).mlp.up_proj.bias.mul_(3)
+    assert torch.equal(weight_l1(view, 0, "mlp"), before)
