@@ -23,7 +23,10 @@ REGISTRY = default_registry()
 HOOKS: dict[str, Callable[..., object]] = {
     name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("billhook_")
 }
-REQUIRED: dict[str, dict[str, Any]] = {"billhook:fixed-windows": {"spans": [[1, 2]]}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "billhook:fixed-windows": {"spans": [[1, 2]]},
+    "billhook:published": {"content": {"1": [["mlp", 2]]}},
+}
 """Options without a default, for strategies that have some."""
 
 

@@ -16,7 +16,7 @@ GPT2 = DeclaredAdapter(
         module="attn",
         alone=("ln_1",),
         stacked={"attn.c_attn": ("q", "k", "v")},
-        sizes={"heads": "num_attention_heads"},
+        sizes={"heads": "n_head"},
         counts={"attn.num_heads": "heads", "attn.split_size": "width"},
     ),
     mlp=BranchLayout(

@@ -39,6 +39,7 @@ _HOME = {
     "PruningState": "state",
     "Published": "published",
     "Race": "race",
+    "Recipe": "recipes",
     "Refused": "branch_layout",
     "Registry": "registry",
     "Regression": "regression",
@@ -55,6 +56,7 @@ _HOME = {
     "hookimpl": "hookspecs",
     "load": "loading",
     "measure_windows": "windows",
+    "recipe": "recipes",
 }
 """Public names, and the module each lives in."""
 
@@ -90,6 +92,8 @@ if TYPE_CHECKING:
     from billhook.pruner import Pruner as Pruner
     from billhook.published import Published as Published
     from billhook.race import Race as Race
+    from billhook.recipes import Recipe as Recipe
+    from billhook.recipes import recipe as recipe
     from billhook.registry import Registry as Registry
     from billhook.registry import default_registry as default_registry
     from billhook.regression import Regression as Regression

@@ -102,6 +102,11 @@ class ActivationCache:
         if isinstance(found, Path):
             found.unlink(missing_ok=True)
 
+    def discard_kind(self, kind: str) -> None:
+        """Forget every entry of a kind."""
+        while (key := self._latest(kind)) is not None:
+            self.discard(key)
+
     def close(self) -> None:
         """Forget everything and delete the files. The cache can be used again."""
         self._tensors.clear()

@@ -15,6 +15,8 @@ from typing import Any, cast
 
 AWAITED = "transformers.models.auto.configuration_auto"
 
+MODEL_TYPE = "billhook"
+
 
 def register_in_time() -> None:
     """Register now if transformers' Auto classes are loaded, else right after they are."""
@@ -26,21 +28,24 @@ def register_in_time() -> None:
 
 def register() -> None:
     """Tell ``AutoConfig`` of the model type; the model classes follow when a config of theirs is read."""
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
-    from billhook.configuration_billhook import BillhookConfig
-
-    class RegisteredConfig(BillhookConfig):
+    class RegisteredConfig(PreTrainedConfig):
         """Reads a config and makes its model class known."""
+
+        model_type = MODEL_TYPE
 
         @classmethod
         def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-            """As :meth:`BillhookConfig.from_dict`."""
+            """As :meth:`billhook.configuration_billhook.BillhookConfig.from_dict`."""
+            # not above: that module may be the one whose imports have set off this registration
+            from billhook.configuration_billhook import BillhookConfig
+
             found = BillhookConfig.from_dict(config_dict, **kwargs)
             _register_model(found[0] if isinstance(found, tuple) else found)
             return found
 
-    AutoConfig.register(BillhookConfig.model_type, RegisteredConfig, exist_ok=True)
+    AutoConfig.register(MODEL_TYPE, RegisteredConfig, exist_ok=True)
 
 
 def _register_model(config: Any) -> None:

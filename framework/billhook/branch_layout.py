@@ -52,11 +52,12 @@ class BranchLayout:
     rigid: tuple[Refused, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
-        """What ``modeling_billhook`` needs of it, as JSON values."""
+        """What is written into the config of a model whose layers differ, as JSON values."""
         return {
             "module": self.module,
             "writer": self.writer,
             "readers": list(self.readers),
+            "stacked": {path: list(blocks) for path, blocks in self.stacked.items()},
             "alone": [*self.alone, *([self.norm_after] if self.norm_after else [])],
             "sizes": dict(self.sizes),
             "counts": dict(self.counts),

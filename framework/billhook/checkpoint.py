@@ -17,20 +17,34 @@ import attrs
 import torch
 import transformers
 from loguru import logger
+from transformers import PreTrainedModel
 
 from billhook.errors import CheckpointError, OutputExists
+from billhook.heterogeneous import describe_layers
 from billhook.model_card import model_card
+from billhook.padding import padded
 from billhook.plan import cut_to_data
 from billhook.report import CutReport
 from billhook.result import PruneResult
-from billhook.verification import verify_reload
+from billhook.verification import verify_reload, verify_same
 from billhook.version import __version__
 
 RECORD = "billhook.json"
 """Beside the weights: plan, figures, versions and hashes."""
 
+NAMED = 5
+"""Layers that a message names at most."""
 
-def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bool = True) -> Path:
+
+def save(
+    result: PruneResult,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    verify: bool = True,
+    pad: bool = False,
+    uniform: bool = False,
+) -> Path:
     """Write the pruned model as a transformers checkpoint.
 
     A stock one where the family's own code can load it. Models whose layers differ from one another are of the type
@@ -38,29 +52,37 @@ def save(result: PruneResult, path: Path, *, overwrite: bool = False, verify: bo
     files that are written beside the weights.
 
     Everything goes to a temporary folder next to ``path``, is reloaded into a fresh model and compared (logits,
-    greedy tokens with and without cache), and only then renamed. An interrupted save leaves nothing behind; a
-    failed comparison leaves the temporary folder to look at.
+    greedy tokens without cache, with a dynamic and with a static one), and only then renamed. An interrupted save
+    leaves nothing behind; a failed comparison leaves the temporary folder to look at.
 
     Args:
         result: what :meth:`billhook.Pruner.prune` returned.
         path: the folder to make.
         overwrite: replace a folder that is there, if it is empty or holds a checkpoint.
         verify: reload and compare; needs the model's memory a second time.
+        pad: write a stock checkpoint all the same, larger: what is gone is there as zeros (``billhook.padding``).
+        uniform: refuse a model that no stock checkpoint can hold; with ``pad``, there is none.
 
     Returns:
         ``path``.
 
     Raises:
         OutputExists: ``path`` is there and may not be replaced.
-        CheckpointError: transformers refuses to save this model, or the reloaded one differs.
+        CheckpointError: the layers differ and ``uniform`` was asked for, the model cannot be padded, transformers
+            refuses to save it, or the reloaded one differs.
     """
     refuse_existing(path, overwrite)
+    model = padded(result.model) if pad else result.model
+    if verify and model is not result.model:
+        verify_same(result.model, model, "The padded model")
+    if uniform:
+        _refuse_uneven(model)
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_sibling(path) as draft:
-        _write(result, draft)
+        _write(result, model, draft)
         if verify:
-            verify_reload(result.model, draft)
+            verify_reload(model, draft)
         _put_in_place(draft, path)
     logger.info("checkpoint written to {}", path)
     return path
@@ -74,6 +96,18 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputExists(f"The output {path} exists. Choose another, or allow overwriting it (--overwrite).")
     if not path.is_dir() or path.is_symlink() or (any(path.iterdir()) and not (path / "config.json").is_file()):
         raise OutputExists(f"The output {path} is no checkpoint folder, so it is not overwritten. Choose another.")
+
+
+def _refuse_uneven(model: PreTrainedModel) -> None:
+    """Raise :class:`CheckpointError` that names the layers for which ``model`` is of the type ``billhook``."""
+    differing = describe_layers(model)
+    if differing:
+        more = f", and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+        raise CheckpointError(
+            f"No stock checkpoint can hold this model, since its layers differ: {', '.join(differing[:NAMED])}{more}. "
+            f"Choose what goes by selectors with their option 'uniform', fill it up with zeros (pad=True, --pad), or "
+            f"save it as it is, without uniform."
+        )
 
 
 @contextmanager
@@ -90,16 +124,16 @@ def _temporary_sibling(path: Path) -> Iterator[Path]:
         raise
 
 
-def _write(result: PruneResult, folder: Path) -> None:
+def _write(result: PruneResult, model: PreTrainedModel, folder: Path) -> None:
     try:
-        result.model.save_pretrained(folder)
+        model.save_pretrained(folder)
         if result.tokenizer is not None:
             result.tokenizer.save_pretrained(folder)
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"transformers refuses to save the pruned {result.plan.model.model_type}: {error} (files so far: {folder})"
         ) from error
-    (folder / "README.md").write_text(model_card(result), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(result, model), encoding="utf-8")
     (folder / RECORD).write_text(json.dumps(record(result, folder), indent=2) + "\n", encoding="utf-8")
 
 

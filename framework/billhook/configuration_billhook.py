@@ -20,7 +20,7 @@ class BillhookConfig(PreTrainedConfig):
 
     Such a config is the family's, with ``per_layer_config`` in transformers' own schema (sizes that differ, and
     ``skip`` for branches that are gone), and ``billhook``: the family (``base``), where the parts of its layers are
-    (``layout``), and linear layers that were added (``inserted``).
+    (``layout``), which layers of the unpruned model they are (``numbers``), and added linear layers (``inserted``).
     """
 
     model_type = "billhook"
@@ -29,7 +29,7 @@ class BillhookConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """A config of the family that ``config_dict["billhook"]["base"]`` names."""
         base = config_dict.get("billhook", {}).get("base")
-        if base is None:
+        if base in (None, cls.model_type):
             raise ValueError("This config is of the type 'billhook' but does not say of which family (billhook.base).")
         return heterogeneous_config(CONFIG_MAPPING[base]).from_dict(config_dict, **kwargs)
 

@@ -47,8 +47,9 @@ class DropBranch(Cut):
             raise InvalidCut(f"{self} cannot be dropped: it is not there. {view.describe_layer(self.layer)}")
         if len(view.numbers) == 1 and not view.has_branch(self.layer, self.other):
             raise InvalidCut(f"{self} cannot be dropped: it is the last branch of the model. Ask for less.")
-        if self.branch == "attention":
-            view.refuse_without_attention([self.layer], str(self))
+        whole = not view.has_branch(self.layer, self.other)
+        if self.branch == "attention" or whole:
+            view.refuse_without_attention([self.layer], str(self), whole=whole)
 
     def repair_site(self, view: ModelView) -> None:
         """None: single branches are not repaired yet."""

@@ -51,7 +51,7 @@ class DropLayers(Cut):
             )
         if len(self) == len(view.numbers):
             raise InvalidCut(f"{self} cannot be dropped: no layer would be left. Ask for fewer layers.")
-        view.refuse_without_attention([n for n in self.layers], str(self))
+        view.refuse_without_attention(self.layers, str(self), whole=True)
 
     def repair_site(self, view: ModelView) -> RepairSite | None:
         """The last branch of the nearest surviving layer before ``start``: the MLP, or the attention if that is gone.

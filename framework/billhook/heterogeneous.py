@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from billhook.configuration_billhook import global_value, heterogeneous_config
+from billhook.configuration_billhook import global_value, heterogeneous_config, overrides
 from billhook.cut import Branch
+from billhook.keep_units import KeepChannels, KeepHeads
 from billhook.model_view import ModelView
 from billhook.modeling_billhook import HeterogeneousLayers, Mapped, heterogeneous_model, number_layers
 
@@ -25,8 +26,7 @@ def settle(view: ModelView) -> None:
     them. Otherwise the very same modules become a model of the type ``billhook`` (see ``modeling_billhook``).
     """
     model = view.model
-    if isinstance(model, HeterogeneousLayers):
-        _back_to_family(view)
+    back_to_family(view)
     if not _differs(view):
         return
     common = _common_sizes(view)
@@ -40,6 +40,42 @@ def settle(view: ModelView) -> None:
 def is_heterogeneous(model: PreTrainedModel) -> bool:
     """Whether the model has layers that no stock checkpoint can hold."""
     return isinstance(model, HeterogeneousLayers)
+
+
+def describe_layers(model: PreTrainedModel) -> list[str]:
+    """What is special about each layer of a model of the type ``billhook``, in words; nothing for a stock one."""
+    if not is_heterogeneous(model):
+        return []
+    config = model.config
+    ours, by_layer = cast(Any, config).billhook, overrides(config)
+    words = []
+    for position, number in enumerate(ours["numbers"]):
+        values = by_layer.get(position, {})
+        parts = [f"no {branch}" for branch in values.get("skip", ())]
+        parts += [f"{name} {value}" for name, value in values.items() if name != "skip"]
+        parts += [f"a linear layer after {path}" for path in ours["inserted"].get(str(position), ())]
+        if parts:
+            words.append(f"layer {number} ({', '.join(parts)})")
+    return words
+
+
+def can_be_uniform(view: ModelView, branch: Branch) -> bool:
+    """Whether the family's own class could hold layers whose ``branch`` has fewer units, all alike.
+
+    Tried on the last layer with a single unit. GPT-2's attention cannot, for one: a head's width is the stream's,
+    divided by the number of heads.
+    """
+    number = view.numbers[-1]
+    units = view.units(number, branch)
+    if len(units) < 2:
+        return True
+    version = (KeepChannels if branch == "mlp" else KeepHeads)(number, units[:1]).changes(view)[number]
+    assert version is not None  # narrowing never drops a layer
+    layout, config = view.adapter.layout(branch), view.model.config
+    found = view.adapter.sizes(config, branch, 1)
+    sizes = {name: found[size] for size, name in layout.sizes.items()}
+    empty = stock_model(type(view.model), config, sizes | ({"head_dim": _head_dim(view)} if "heads" in found else {}))
+    return empty is not None and _shapes(view.adapter.layers(empty)[-1]) == _shapes(version.module)
 
 
 def _differs(view: ModelView) -> bool:
@@ -105,15 +141,22 @@ def _head_dim(view: ModelView) -> int:
 
 def _stock_can_hold(model: PreTrainedModel, sizes: Mapping[str, int]) -> bool:
     """Whether the family's own class, built with these sizes, has exactly our parameters."""
-    config = copy.deepcopy(model.config)
+    empty = stock_model(type(model), model.config, sizes)
+    return empty is not None and _shapes(empty) == _shapes(model)
+
+
+def stock_model(
+    family: type[PreTrainedModel], config: PreTrainedConfig, sizes: Mapping[str, int]
+) -> PreTrainedModel | None:
+    """A model without weights (on the meta device) of ``config`` with these sizes, or None if that is impossible."""
+    config = copy.deepcopy(config)
     try:
         for name, value in sizes.items():
             setattr(config, name, value)
         with torch.device("meta"):
-            empty = type(model)(config)
+            return family(config)
     except (ValueError, TypeError, AttributeError, RuntimeError):  # sizes that do not divide, fields it does not have
-        return False
-    return _shapes(empty) == _shapes(model)
+        return None
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -127,26 +170,54 @@ def _become_heterogeneous(view: ModelView) -> None:
     ours = {
         "base": config.model_type,
         "layout": layout | {"layers": view.adapter.layer_list},
+        "numbers": list(view.numbers),
         "inserted": _inserted(view),
     }
     # The modules stay as they are and where they are; only what they are called changes, and what a save writes.
     model_class = heterogeneous_model(type(model))
     config.__class__ = heterogeneous_config(type(config))
-    model.__class__ = model_class
+    _change_class(model, model_class)
     cast(Any, config).billhook = ours
     cast(Any, config).per_layer_config = per_layer
 
 
-def _back_to_family(view: ModelView) -> None:
-    """Undo :func:`_become_heterogeneous`, so that a model that is pruned again is described anew."""
+def back_to_family(view: ModelView) -> None:
+    """Let a model of the type ``billhook`` be the family's own class again, in place, whatever its layers are.
+
+    A config that describes layers as they were must not stay while they change. :func:`settle` describes them anew.
+    """
     model, config = view.model, view.model.config
-    for name in ("billhook", "auto_map"):
-        vars(config).pop(name, None)
-    vars(config).pop("_heterogeneity_spec", None)
-    vars(config).pop("per_layer_config", None)
-    config.__class__ = type(config).__mro__[1]
-    model.__class__ = type(model).__mro__[2]
+    if not is_heterogeneous(model):
+        return
+    _forget(config)
+    _change_class(model, family_class(model))
     number_layers(list(view.layers), view.adapter.layout("attention").module, config)
+
+
+def _change_class(model: PreTrainedModel, model_class: type[PreTrainedModel]) -> None:
+    model.__class__ = model_class
+    # how a loaded model's weights were renamed on the way in, and would be on the way out (embed_out of GPT-NeoX);
+    # that goes by the class, so a save must find out anew
+    vars(model).pop("_weight_conversions", None)
+
+
+def family_class(model: PreTrainedModel) -> type[PreTrainedModel]:
+    """The stock class behind a model of the type ``billhook``."""
+    return type(model).__mro__[2]  # the class itself, HeterogeneousLayers, the family's
+
+
+def family_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy of the config of such a model as the family's own, with the sizes of an untouched layer."""
+    config = copy.deepcopy(config)
+    _forget(config)
+    return config
+
+
+def _forget(config: PreTrainedConfig) -> None:
+    # a config read from a file has its type as an attribute of its own, which would outlive the class
+    for name in ("billhook", "auto_map", "model_type", "per_layer_config", "_heterogeneity_spec"):
+        vars(config).pop(name, None)
+    config.__class__ = type(config).__mro__[1]
 
 
 def _inserted(view: ModelView) -> dict[str, dict[str, bool]]:

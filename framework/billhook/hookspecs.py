@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from billhook.linear_map import LinearMap
     from billhook.merger import Merger
     from billhook.objective import Objective
+    from billhook.recipes import Recipe
     from billhook.report import CutReport
     from billhook.result import PruneResult
     from billhook.search_progress import SearchProgress
@@ -70,6 +71,15 @@ def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
 
     Called once for each plugin, when a model is first opened. Two distributions serving one model type is an
     error naming both, raised when such a model is opened; block one with ``BILLHOOK_DISABLE_PLUGINS``.
+    """
+
+
+@hookspec
+def billhook_register_recipes(register: Callable[[Recipe], None]) -> None:
+    """Offer recipes. ``register(recipe)`` takes an instance, which is found by its own name.
+
+    Called once for each plugin, when a recipe is first looked up. Names follow the rules of
+    ``billhook_register_selectors``.
     """
 
 

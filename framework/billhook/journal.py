@@ -28,6 +28,10 @@ class Decision:
     score: float
 
 
+_BEGINNING = b'{"run": '
+"""Of the first line. Of an unfinished one it is all there is to know a journal by."""
+
+
 class Journal:
     """A file of one JSON object a line: what run this is, then every decision.
 
@@ -91,17 +95,20 @@ class Journal:
 
     def _read(self) -> int:
         """Take over what the file says; returns how many of its bytes are whole lines."""
-        data = self.path.read_bytes()
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise InvalidJournal(f"The journal {self.path} cannot be read: {error.strerror}.") from error
         whole = data.rfind(b"\n") + 1
         lines = data[:whole].splitlines()
         if not lines:
-            if whole != len(data) and not data.startswith(b"{"):
+            if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
                 raise InvalidJournal(f"{self.path} is no journal of a search. Choose another place for it.")
             return 0
         try:
             first, *rest = [json.loads(line) for line in lines]
-            run = first["run"]
-            self._decisions = [Decision(cut=cut_from_data(line["cut"]), score=line["score"]) for line in rest]
+            run = dict(first["run"])
+            self._decisions = [Decision(cut=cut_from_data(line["cut"]), score=float(line["score"])) for line in rest]
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidJournal(f"{self.path} is no journal of a search, or is damaged: {error}") from error
         if run != self._run:

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
+from billhook.heterogeneous import is_heterogeneous
 from billhook.report import CutReport
 from billhook.result import PruneResult
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
+_COLUMNS: Sequence[tuple[str, Callable[[CutReport], bool], Callable[[CutReport], str]]] = (
+    ("repaired in layer", lambda r: r.donor is not None, lambda r: str(r.donor)),
+    ("R²", lambda r: r.donor is not None, lambda r: f"{r.r_squared:.3f}"),
+    ("cosine before", lambda r: r.donor is not None, lambda r: f"{r.cosine_before:.4f}"),
+    ("cosine after", lambda r: r.donor is not None, lambda r: f"{r.cosine_after:.4f}"),
+    ("objective", lambda r: math.isfinite(r.score), lambda r: f"{r.score:.4f}"),
+)
+"""Head of a column, whether a report has something to say in it, and what."""
 
-def model_card(result: PruneResult) -> str:
-    """Front matter and a page, as Markdown."""
+_STOCK = "An ordinary transformers checkpoint; billhook is not needed to load it."
+
+_PADDED = f"""{_STOCK} Its layers are equally wide because
+what is gone was filled up with zeros, so the file is larger than the count above says."""
+
+_BILLHOOK = """The layers differ from one another, so the model is of the type `billhook`. With billhook installed:
+
+```
+import billhook
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained(folder)
+```
+
+Without it, `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)` runs the two small files
+`configuration_billhook.py` and `modeling_billhook.py` that lie beside the weights."""
+
+
+def model_card(result: PruneResult, saved: PreTrainedModel) -> str:
+    """Front matter and a page, as Markdown; ``saved`` is the model as it was written, padded perhaps."""
     metrics, plan = result.metrics, result.plan
     name = plan.model.name or plan.model.model_type
     lines = [
@@ -24,12 +55,15 @@ def model_card(result: PruneResult) -> str:
         f"{metrics['layers_after']:.0f}, {metrics['parameters_before']:,.0f} parameters became "
         f"{metrics['parameters_after']:,.0f} ({metrics['ratio']:.1%} fewer).",
         "",
-        "| cut | repaired in layer | R² | cosine before | cosine after |",
-        "|---|---|---|---|---|",
-        *map(_row, result.reports),
+        "## Use",
         "",
-        "An ordinary transformers checkpoint; billhook is not needed to load it. Layer numbers above are the original",
-        "model's, spans half-open. `billhook.json` holds the whole plan: `billhook apply` does it again.",
+        _BILLHOOK if is_heterogeneous(saved) else _STOCK if saved is result.model else _PADDED,
+        "",
+        "## Cuts",
+        "",
+        *_table(result.reports),
+        "Layer numbers are the original model's, spans half-open. `billhook.json` holds the whole plan: `billhook apply`",
+        "does it again.",
         "",
         "```",
         str(plan),
@@ -44,10 +78,11 @@ def _front_matter(name: str) -> list[str]:
     return ["---", "library_name: transformers", *base, "tags:", "- pruned", "- billhook", "---", ""]
 
 
-def _row(report: CutReport) -> str:
-    if report.donor is None:
-        return f"| {report.cut} | not repaired | | | |"
-    return (
-        f"| {report.cut} | {report.donor} | {report.r_squared:.3f} | {report.cosine_before:.4f} | "
-        f"{report.cosine_after:.4f} |"
-    )
+def _table(reports: Sequence[CutReport]) -> list[str]:
+    """One row a cut, with the columns that have entries; none at all where the plan says as much."""
+    columns = [column for column in _COLUMNS if any(column[1](report) for report in reports)]
+    if not columns:
+        return []
+    heads = ["cut", *(head for head, _, _ in columns)]
+    rows = [[str(report.cut), *(text(report) if has(report) else "" for _, has, text in columns)] for report in reports]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)] + [""]

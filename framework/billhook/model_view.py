@@ -13,7 +13,13 @@ from transformers import PreTrainedModel
 
 from billhook import layer_lists
 from billhook.errors import CalibrationError, InvalidCut, UnusableModel
-from billhook.modeling_billhook import SkippedAttention, SkippedMLP, cache_slots, number_layers
+from billhook.modeling_billhook import (
+    HeterogeneousLayers,
+    SkippedAttention,
+    SkippedMLP,
+    cache_slots,
+    number_layers,
+)
 from billhook.writer import all_finite
 
 if TYPE_CHECKING:
@@ -132,15 +138,16 @@ class ModelView:
         heads, channels = (len(self.units(number, branch)) for branch in ("attention", "mlp"))
         return f"Layer {number} has {heads or 'no'} key-value groups and {channels or 'no'} channels."
 
-    def refuse_without_attention(self, numbers: Collection[int], what: str) -> None:
+    def refuse_without_attention(self, numbers: Collection[int], what: str, *, whole: bool) -> None:
         """Raise :class:`InvalidCut` if a key-value cache could not work without the attention of these layers.
 
-        They may be about to lose it, or to go altogether.
+        ``whole``: they go altogether, so that another layer may become the first.
         """
         kinds = getattr(self.model.config, "layer_types", None) or ["attention"] * len(self.numbers)
         left = [
             (kind, self.has_branch(n, "attention") and n not in numbers)
             for n, kind in zip(self.numbers, kinds, strict=False)
+            if not (whole and n in numbers)
         ]
         try:
             cache_slots([kind for kind, _ in left], [attends for _, attends in left])
@@ -156,6 +163,9 @@ class ModelView:
         Raises:
             InvalidCut: the config cannot express what is left. Nothing is changed then.
         """
+        from billhook import heterogeneous  # not above: it needs this module
+
+        heterogeneous.back_to_family(self)
         kept = [position for position, number in enumerate(self.numbers) if changes.get(number, self) is not None]
         config_changes = layer_lists.shortened(self.model.config, kept) if len(kept) < len(self.numbers) else {}
         layers = list(self.layers)
@@ -194,9 +204,14 @@ def refuse_unusable(model: PreTrainedModel) -> None:
     """Turn away models whose weights cannot be pruned as they are.
 
     Raises:
-        UnusableModel: the model is quantised, lies partly on the meta device, or has weights that are NaN or
-            infinite. Names the first such weight.
+        UnusableModel: the model is quantised, lies partly on the meta device, has weights that are NaN or infinite
+            (names the first such weight), or is of the type ``billhook`` and was loaded by other code than ours.
     """
+    if model.config.model_type == "billhook" and not isinstance(model, HeterogeneousLayers):
+        raise UnusableModel(
+            "This model was loaded by the code beside its weights (trust_remote_code). Load it again after "
+            "`import billhook`, which then reads it itself."
+        )
     if getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None):
         raise UnusableModel(
             "This model is quantised, and folding needs its weights in floating point. "

@@ -28,7 +28,7 @@ class SkippedAttention(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         """Zeros in the shape of the stream, and no attention weights."""
-        return torch.zeros_like(args[0] if args else kwargs["hidden_states"]), None
+        return _zeros(args[0] if args else kwargs["hidden_states"]), None
 
 
 class SkippedMLP(nn.Module):
@@ -36,7 +36,12 @@ class SkippedMLP(nn.Module):
 
     def forward(self, stream: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Zeros in the shape of the stream."""
-        return torch.zeros_like(stream)
+        return _zeros(stream)
+
+
+def _zeros(stream: Tensor) -> Tensor:
+    """A product, so that norms before it which are left alone (Falcon's) get a gradient, as distributed training asks."""
+    return stream * 0
 
 
 class Mapped(nn.Module):

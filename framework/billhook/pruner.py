@@ -29,7 +29,7 @@ from billhook.objective import Objective
 from billhook.plan import ModelIdentity, Plan
 from billhook.registry import Registry, default_registry
 from billhook.result import PruneResult
-from billhook.roles import Role, Strategy
+from billhook.roles import Role, Strategy, options_of
 from billhook.scoring import score
 from billhook.selector import Selector
 from billhook.state import PruningState
@@ -259,16 +259,13 @@ class _Run:
         """The journal of this very run: all that its decisions depend on is written at its top."""
         if self.pruner.journal is None:
             return None
-        spec = self.registry.spec
         strategies: dict[Role, Strategy | None] = {
             "selector": self.selector,
             "estimator": self.estimator,
             "merger": self.merger,
             "objective": self.objective,
         }
-        run: dict[str, Any] = {
-            role: None if s is None else attrs.asdict(spec(role, s)) for role, s in strategies.items()
-        }
+        run: dict[str, Any] = {role: None if s is None else self._told(role, s) for role, s in strategies.items()}
         run |= {
             "budget": attrs.asdict(budget),
             "data": {"fingerprint": tokens.fingerprint},
@@ -276,6 +273,13 @@ class _Run:
             "billhook": {"version": __version__},
         }
         return Journal(self.pruner.journal, run)
+
+    def _told(self, role: Role, strategy: Strategy) -> dict[str, Any]:
+        """Name and options as JSON values; those of a class that is not registered in words."""
+        spec = self.registry.spec(role, strategy)
+        if spec.name.startswith("("):
+            spec = attrs.evolve(spec, options={name: repr(v) for name, v in options_of(strategy).items()})
+        return attrs.asdict(spec)
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
@@ -304,7 +308,8 @@ def refuse_unrepairable(selector: Selector, estimator: Estimator) -> None:
     kinds = [kind.kind for kind in selector.kinds() if not kind.repairable]
     if kinds and estimator.needs is not Needs.NOTHING:
         raise InvalidConfig(
-            f"{selector!r} cuts structures that are not repaired yet ({', '.join(kinds)}). Use the estimator 'identity'."
+            f"{selector!r} cuts structures that are not repaired yet ({', '.join(kinds)}). "
+            f"Use the estimator 'identity'."
         )
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 import pluggy
@@ -25,6 +25,7 @@ from billhook.errors import (
     did_you_mean,
     listing,
 )
+from billhook.recipes import Recipe
 from billhook.roles import ROLES, Role, Strategy, build, options_of
 
 GROUP = "billhook"
@@ -32,6 +33,8 @@ GROUP = "billhook"
 
 DISABLE_VARIABLE = "BILLHOOK_DISABLE_PLUGINS"
 """Environment variable: entry-point names, distributions or ``dist:name``, separated by commas, not to load."""
+
+_Offer = TypeVar("_Offer")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -156,7 +159,7 @@ class Registry:
             InvalidConfig: an option is unknown or outside its range.
             PluginError: an installed plugin breaks a rule.
         """
-        strategy = build(self._factory(role, name), options or {}, f"{role} {name!r}")
+        strategy = build(_pick(role, name, self._offers[role]), options or {}, f"{role} {name!r}")
         if not _plays(role, strategy):
             raise PluginError(f"The {role} {name!r} is a {type(strategy).__name__}, which is no {role.capitalize()}.")
         return strategy
@@ -179,6 +182,21 @@ class Registry:
                 if factory is type(strategy):
                     return StrategySpec(name=f"{dist}:{name}", options=options_of(strategy))
         return StrategySpec(name=f"({type(strategy).__module__}.{type(strategy).__qualname__})")
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Every recipe by its qualified name, in order."""
+        found = {f"{dist}:{name}": r for name, offers in self._recipes.items() for dist, r in offers.items()}
+        return dict(sorted(found.items()))
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe called ``name`` (or ``dist:name``).
+
+        Raises:
+            UnknownStrategy: nobody offers the name; the nearest one is suggested.
+            AmbiguousStrategy: two distributions offer it.
+            PluginError: an installed plugin breaks a rule.
+        """
+        return _pick("recipe", name, self._recipes)
 
     def adapter_for(self, model_type: str) -> Adapter:
         """The adapter that serves this ``config.model_type``.
@@ -226,22 +244,29 @@ class Registry:
         self._call_each("billhook_register_adapters", offer)
         return table
 
+    @functools.cached_property
+    def _recipes(self) -> dict[str, dict[str, Recipe]]:
+        """By name and distribution."""
+        table: dict[str, dict[str, Recipe]] = {}
+
+        def offer(distribution: str, recipe: Recipe) -> None:
+            if not isinstance(recipe, Recipe):
+                raise PluginError(f"{distribution} offers {recipe!r} as a recipe, which is no Recipe instance.")
+            _note(table, "recipe", recipe.name, distribution, recipe)
+
+        self._call_each("billhook_register_recipes", offer)
+        return table
+
     def _collect(self, role: Role) -> dict[str, dict[str, Callable[..., Strategy]]]:
         table: dict[str, dict[str, Callable[..., Strategy]]] = {}
 
         def offer(distribution: str, name: str, factory: Callable[..., Strategy]) -> None:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                raise PluginError(
-                    f"{distribution} offers the {role} {name!r}. Names are lower-case words joined by '-'."
-                )
             if not callable(factory) or (isinstance(factory, type) and not issubclass(factory, ROLES[role].base)):
                 raise PluginError(
                     f"{distribution} offers {factory!r} as the {role} {name!r}, which is no "
                     f"{role.capitalize()} class, nor a function that returns one."
                 )
-            if distribution in table.setdefault(name, {}):
-                raise PluginError(f"{distribution} offers two {role}s named {name!r}.")
-            table[name][distribution] = factory
+            _note(table, role, name, distribution, factory)
 
         self._call_each(ROLES[role].hook, offer)
         return table
@@ -261,18 +286,6 @@ class Registry:
                     f"Plugin {name} failed in {hook}: {type(error).__name__}: {error}. "
                     f"Mend it, or block it with {DISABLE_VARIABLE}={name}."
                 ) from error
-
-    def _factory(self, role: Role, name: str) -> Callable[..., Strategy]:
-        distribution, _, short = name.rpartition(":")
-        offers = self._offers[role].get(short, {})
-        if distribution:
-            offers = {d: f for d, f in offers.items() if d == distribution}
-        if not offers:
-            known = self.qualified_names(role) if distribution else self.names(role)
-            raise UnknownStrategy(role, name, known)
-        if len(offers) > 1:
-            raise AmbiguousStrategy(role, name, offers)
-        return next(iter(offers.values()))
 
     def _load(self, entry: metadata.EntryPoint, blocked: Collection[str]) -> None:
         distribution = _distribution(entry)
@@ -330,6 +343,29 @@ class Registry:
 def default_registry() -> Registry:
     """The registry of all installed plugins, loaded at the first call."""
     return Registry.from_entry_points()
+
+
+def _note(table: dict[str, dict[str, _Offer]], what: str, name: object, distribution: str, offer: _Offer) -> None:
+    """Enter an offer by name and distribution, unless its name is none or taken."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(f"{distribution} offers the {what} {name!r}. Names are lower-case words joined by '-'.")
+    if distribution in table.setdefault(name, {}):
+        raise PluginError(f"{distribution} offers two {what}s named {name!r}.")
+    table[name][distribution] = offer
+
+
+def _pick(what: str, name: str, table: Mapping[str, Mapping[str, _Offer]]) -> _Offer:
+    """The one offer called ``name`` or ``dist:name``."""
+    distribution, _, short = name.rpartition(":")
+    offers = table.get(short, {})
+    if distribution:
+        offers = {d: offer for d, offer in offers.items() if d == distribution}
+    if not offers:
+        qualified = [f"{d}:{n}" for n, by_distribution in table.items() for d in by_distribution]
+        raise UnknownStrategy(what, name, qualified if distribution else list(table))
+    if len(offers) > 1:
+        raise AmbiguousStrategy(what, name, list(offers))
+    return next(iter(offers.values()))
 
 
 def _plays(role: Role, candidate: object) -> bool:

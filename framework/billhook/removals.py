@@ -43,7 +43,8 @@ class Removals:
         Raises:
             InvalidPlan: a kind of cut that removes something else.
         """
-        return cls(branches=tuple(branch for cut in cuts for branch in _branches_of(cut)))
+        # once each: a layer that has lost a branch before can still be dropped whole
+        return cls(branches=tuple(dict.fromkeys(branch for cut in cuts for branch in _branches_of(cut))))
 
     def drops(self, layer: int, branch: Branch) -> bool:
         """Whether that branch goes as a whole."""

@@ -35,16 +35,24 @@ class PruneResult:
     reports: tuple[CutReport, ...] = ()
     tokenizer: PreTrainedTokenizerBase | None = None
 
-    def save(self, path: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        verify: bool = True,
+        pad: bool = False,
+        uniform: bool = False,
+    ) -> Path:
         """Write a checkpoint, reload it and compare: see :func:`billhook.checkpoint.save`.
 
         Raises:
             OutputExists: ``path`` is there and ``overwrite`` is False; nothing is written.
-            CheckpointError: the model cannot be saved as it is, or what was written does not reproduce it.
+            CheckpointError: the model cannot be saved as asked, or what was written does not reproduce it.
         """
         from billhook import checkpoint
 
-        return checkpoint.save(self, Path(path), overwrite=overwrite, verify=verify)
+        return checkpoint.save(self, Path(path), overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
 
     def __str__(self) -> str:
         before, after = self.metrics["parameters_before"], self.metrics["parameters_after"]

@@ -30,6 +30,9 @@ COMPARED_TOGETHER = 8
 """Candidates whose last streams are held at a time when the objective asks for the dense model's logits: those are
 then computed once for all of them."""
 
+MEETING_POINTS = 3
+"""Layers at which streams are cached: of the candidates that look best. The winner is nearly always among them."""
+
 RACING_BATCHES = 32
 """Into so many batches a race divides the data, if there are as many rows."""
 
@@ -46,9 +49,10 @@ class _Step:
     work_done: int = 0
 
     def best_first(self) -> list[Candidate]:
-        """Those left, by their loss on the batches that all of them have seen; of equal ones the first comes first."""
-        seen = min(len(self.losses[c]) for c in self.left)
-        return sorted(self.left, key=lambda c: (sum(self.losses[c][:seen]), self.candidates.index(c)))
+        """Those left and scored, by their loss on the batches that all of them have seen; ties by their order."""
+        scored = [c for c in self.left if self.losses[c]] or self.left  # in the first batch not all are yet
+        seen = min(len(self.losses[c]) for c in scored)
+        return sorted(scored, key=lambda c: (sum(self.losses[c][:seen]), self.candidates.index(c)))
 
     def total(self, candidate: Candidate) -> float:
         """The summed loss of a candidate so far."""
@@ -115,8 +119,8 @@ class Search:
         if not cuts:
             missing = self._target - self._state.removed_parameters
             raise InvalidConfig(
-                f"The budget cannot be met: {missing:,} more parameters are to go, and nothing that may be cut is left. "
-                f"Ask for less, or allow more to be cut."
+                f"The budget cannot be met: {missing:,} more parameters are to go, and nothing that may be cut is "
+                f"left. Ask for less, or allow more to be cut."
             )
         self.steps += 1
         journal = self._state.journal
@@ -151,32 +155,39 @@ class Search:
         """All data for every candidate that can still win; the probable winner of the last step first."""
         favourite = min(step.candidates, key=lambda c: self._last.get(c.cut, math.inf))
         for index in range(len(self._batches)):
-            self._score_batch(step, index, [favourite], None)
+            self._score_batch(step, index, [favourite], ())
         others = [c for c in step.candidates if c is not favourite]
-        probable = favourite
+        probable = self._probable(sorted(step.candidates, key=lambda c: self._last.get(c.cut, math.inf)))
         for index in range(len(self._batches)):
-            self._score_batch(step, index, others, probable.first)
+            self._score_batch(step, index, others, probable)
             if self._objective.nonnegative:
                 others = [c for c in others if step.total(c) <= step.total(favourite)]
                 step.left = [favourite, *others]
-            probable = step.best_first()[0]
+            probable = self._probable(step.best_first())
 
     def _score_racing(self, step: _Step, race: Race) -> None:
         """More and more data for fewer and fewer candidates."""
         ends = [max(1, round(share * len(self._batches))) for share in race.data]
         step.work_expected = race.work(ends, len(self._batches), len(step.candidates))
-        probable = None
+        probable: tuple[int, ...] = ()
         for index in range(len(self._batches)):
-            self._score_batch(step, index, step.left, None if probable is None else probable.first)
+            self._score_batch(step, index, step.left, probable)
             for number, end in enumerate(ends):
                 if index + 1 == end:
                     step.left = step.best_first()[: race.survivors(number, len(step.candidates))]
-            probable = step.best_first()[0]
+            probable = self._probable(step.best_first())
 
-    def _score_batch(self, step: _Step, index: int, candidates: Sequence[Candidate], meeting: int | None) -> None:
+    @staticmethod
+    def _probable(ranking: Sequence[Candidate]) -> tuple[int, ...]:
+        """Where this step will probably cut, the likeliest place first."""
+        return tuple(dict.fromkeys(candidate.first for candidate in ranking[:MEETING_POINTS]))
+
+    def _score_batch(
+        self, step: _Step, index: int, candidates: Sequence[Candidate], meeting_points: Sequence[int]
+    ) -> None:
         """Add the losses on one batch."""
         together = COMPARED_TOGETHER if self._objective.compares else 1
-        for group in _groups(self._streams.last_streams(index, candidates, meeting), together):
+        for group in _groups(self._streams.last_streams(index, candidates, meeting_points), together):
             batch = group[0][2]
             found = losses(
                 self._state.flow.runner,
@@ -209,7 +220,8 @@ class Search:
     def _seconds_left(self, step: _Step) -> float:
         """From the pace of this step, or of the last one; every step to come is taken to cut as much as the average."""
         spent = time.perf_counter() - step.began
-        whole = max(self._seconds_per_step, spent) if self.steps > 1 else spent * step.work_expected / step.work_done
+        known = not math.isnan(self._seconds_per_step)  # it is not after a step from the journal either
+        whole = max(self._seconds_per_step, spent) if known else spent * step.work_expected / step.work_done
         mean = sum(c.parameters for c in step.candidates) / len(step.candidates)
         steps = math.ceil(max(1.0, (self._target - self._state.removed_parameters) / max(1.0, mean)))
         return max(0.0, whole * steps - spent)

@@ -49,18 +49,18 @@ def narrowed(
         reader = version.get_submodule(path)
         shares = [queries if block == "q" else 1 for block in layout.stacked.get(path, ("",))]
         rows = weight_rows(reader)
-        outputs = _outputs(kept, count, shares, rows.shape[1]).to(rows.device)
+        outputs = entries_of(kept, count, shares, rows.shape[1]).to(rows.device)
         bias = bias_of(reader)
         replace_weight(reader, rows[:, outputs], None if bias is None else bias[outputs])
     writer = without_maps(version.get_submodule(layout.writer))
     rows = weight_rows(writer)
-    replace_weight(writer, rows[_outputs(kept, count, [1], rows.shape[0]).to(rows.device)], bias_of(writer))
+    replace_weight(writer, rows[entries_of(kept, count, [1], rows.shape[0]).to(rows.device)], None)  # its bias stays
     now: dict[str, int] = {str(size): number for size, number in sizes.items()}
     set_counts(version, layout.to_data(), now | {"width": weight_rows(writer).shape[0]})
     return version
 
 
-def _outputs(kept: Sequence[int], count: int, shares: Sequence[int], width: int) -> Tensor:
+def entries_of(kept: Sequence[int], count: int, shares: Sequence[int], width: int) -> Tensor:
     """Indices of the kept units' entries among ``width`` ones, which lie in blocks of ``shares`` a unit."""
     unit = width // (count * sum(shares))
     parts, start = [], 0

@@ -3,41 +3,69 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 from billhook.errors import CheckpointError
+from billhook.tokens import TokenBatch
 
 PROMPT_TOKENS = 16
 NEW_TOKENS = 8
+
+CacheKind = Literal["no", "a dynamic", "a static"]
 
 
 @torch.no_grad()
 def verify_reload(model: PreTrainedModel, folder: Path) -> None:
     """Load ``folder`` into a fresh model and compare it with ``model``.
 
-    Same logits (to one unit in the last place of the largest), and the same greedy tokens with and without cache.
-    This catches what no static check of a config can: a list that was not sliced, a period that lies, a cache slot
-    out of range.
+    Same logits (to one unit in the last place of the largest), and the same greedy tokens without cache, with a
+    dynamic and with a static one; on two rows, one of them padded on the left. This catches what no static check of a
+    config can: a list that was not sliced, a period that lies, a cache slot out of range.
 
     Raises:
         CheckpointError: weights are missing, or anything differs; names the folder, which is left as evidence.
     """
     fresh = _reload(model, folder)
     prompt = _prompt(model)
-    ours, theirs = (m(input_ids=prompt, use_cache=False).logits.float() for m in (model, fresh))
-    allowed = float(torch.finfo(model.dtype).eps * ours.abs().max())
-    worst = float((ours - theirs).abs().max())
+    worst, largest = _difference(model, fresh, prompt)
+    allowed = float(torch.finfo(model.dtype).eps * largest)
     if not worst <= allowed:  # also catches NaN
         raise CheckpointError(
             f"The reloaded checkpoint differs from the model in memory: logits by {worst:.3g} (allowed {allowed:.1g}). "
             f"It is left in {folder}. Please report the model type {model.config.model_type!r}."
         )
-    for cached in (False, True):
-        _compare_tokens(model, fresh, prompt, cached, folder)
+    # the flag by which families say that their code can work on tensors of fixed sizes
+    static: tuple[CacheKind, ...] = ("a static",) if getattr(model, "_can_compile_fullgraph", False) else ()
+    for cache in ("no", "a dynamic", *static):
+        _compare_tokens(model, fresh, prompt, cache, folder)
+
+
+@torch.no_grad()
+def verify_same(model: PreTrainedModel, other: PreTrainedModel, what: str) -> None:
+    """Raise :class:`CheckpointError` unless ``other``, called ``what``, computes the same up to rounding.
+
+    Its sums may come in another order, so half of the dtype's digits must agree, relative to the largest logit.
+    """
+    worst, largest = _difference(model, other, _prompt(model))
+    allowed = float(torch.finfo(model.dtype).eps ** 0.5 * largest)
+    if not worst <= allowed:
+        raise CheckpointError(
+            f"{what} differs from the model in memory: logits by {worst:.3g} (allowed {allowed:.1g}); nothing was "
+            f"written. Please report the model type {model.config.model_type!r}."
+        )
+
+
+def _difference(model: PreTrainedModel, other: PreTrainedModel, prompt: TokenBatch) -> tuple[float, float]:
+    """How far the logits of the two are apart at most, and the largest of ``model``'s; padding left out."""
+    ours, theirs = (
+        m(input_ids=prompt.ids, attention_mask=prompt.keep.long(), use_cache=False).logits[prompt.keep].float()
+        for m in (model, other)
+    )
+    return float((ours - theirs).abs().max()), float(ours.abs().max())
 
 
 def _reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -47,6 +75,7 @@ def _reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             dtype=model.dtype,
             attn_implementation=model.config._attn_implementation,
             output_loading_info=True,
+            trust_remote_code=False,  # the code that counts is the installed one, not the copy beside the weights
         )
     except Exception as error:  # whatever a loader raises, the user must hear that the checkpoint is not good
         reason = f"{type(error).__name__}: {error}"
@@ -58,38 +87,47 @@ def _reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return cast(PreTrainedModel, fresh.to(model.device).eval())
 
 
-def _prompt(model: PreTrainedModel) -> Tensor:
-    """Two rows of fixed random tokens, ``[2, seq]``, short enough for the model's positions."""
+def _prompt(model: PreTrainedModel) -> TokenBatch:
+    """Two rows of fixed random tokens, ``[2, seq]``, short enough for the model's positions; one padded on the left."""
     limit = getattr(model.config, "max_position_embeddings", None) or PROMPT_TOKENS + NEW_TOKENS
     length = max(2, min(PROMPT_TOKENS, limit - NEW_TOKENS))
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, model.config.vocab_size, (2, length), generator=generator).to(model.device)
+    ids = torch.randint(0, model.config.vocab_size, (2, length), generator=generator)
+    keep = torch.ones_like(ids, dtype=torch.bool)
+    keep[1, : -(-length // 4)] = False
+    return TokenBatch(ids, keep).to(model.device)
 
 
-def _compare_tokens(model: PreTrainedModel, fresh: PreTrainedModel, prompt: Tensor, cached: bool, folder: Path) -> None:
-    where = "with" if cached else "without"
+def _compare_tokens(
+    model: PreTrainedModel, fresh: PreTrainedModel, prompt: TokenBatch, cache: CacheKind, folder: Path
+) -> None:
     try:
-        ours, theirs = greedy(model, prompt, cached), greedy(fresh, prompt, cached)
+        ours, theirs = greedy(model, prompt, cache), greedy(fresh, prompt, cache)
     except (IndexError, KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"Generation {where} cache fails: {type(error).__name__}: {error}. The checkpoint is left in {folder}."
+            f"Generation with {cache} cache fails: {type(error).__name__}: {error}. The checkpoint is left in {folder}."
         ) from error
     if not torch.equal(ours, theirs):
         raise CheckpointError(
-            f"Greedy generation {where} cache differs between the model in memory and the reloaded checkpoint, which "
-            f"is left in {folder}. Please report the model type {model.config.model_type!r}."
+            f"Greedy generation with {cache} cache differs between the model in memory and the reloaded checkpoint, "
+            f"which is left in {folder}. Please report the model type {model.config.model_type!r}."
         )
 
 
-def greedy(model: PreTrainedModel, prompt: Tensor, cached: bool) -> Tensor:
+def greedy(model: PreTrainedModel, prompt: TokenBatch, cache: CacheKind) -> Tensor:
     """The ``NEW_TOKENS`` likeliest next tokens, one after another: ``[batch, seq]`` to ``[batch, NEW_TOKENS]``.
 
-    A loop of its own rather than ``generate``: no defaults of a generation config, and both ways of decoding.
+    A loop of its own rather than ``generate``: no defaults of a generation config, and all ways of decoding.
     """
-    tokens, past, entering = prompt, None, prompt
+    tokens, mask, entering = prompt.ids, prompt.keep.long(), prompt.ids
+    past = _static_cache(model, prompt) if cache == "a static" else None
     for _ in range(NEW_TOKENS):
-        out = model(input_ids=entering, attention_mask=torch.ones_like(tokens), past_key_values=past, use_cache=cached)
+        out = model(input_ids=entering, attention_mask=mask, past_key_values=past, use_cache=cache != "no")
         following = out.logits[:, -1:].argmax(-1)
-        tokens = torch.cat([tokens, following], dim=1)
-        past, entering = (out.past_key_values, following) if cached else (None, tokens)
-    return tokens[:, prompt.shape[1] :]
+        tokens, mask = (torch.cat([t, new], dim=1) for t, new in ((tokens, following), (mask, mask[:, -1:])))
+        past, entering = (None, tokens) if cache == "no" else (out.past_key_values, following)
+    return tokens[:, prompt.ids.shape[1] :]
+
+
+def _static_cache(model: PreTrainedModel, prompt: TokenBatch) -> StaticCache:
+    return StaticCache(model.config.get_text_config(decoder=True), max_cache_len=prompt.ids.shape[1] + NEW_TOKENS)

@@ -25,8 +25,8 @@ class KLDivergence(Objective):
         """Summed divergence, in float32."""
         ours = log_softmax(predictions.logits.float(), dim=-1)
         dense = log_softmax(predictions.dense_logits().float(), dim=-1)
-        # rounding can leave a sum of positive terms just below 0
-        return max(0.0, float(kl_div(ours, dense, reduction="sum", log_target=True)))
+        # rounding can leave a sum of positive terms just below 0; in this order, NaN stays NaN
+        return max(float(kl_div(ours, dense, reduction="sum", log_target=True)), 0.0)
 
 
 @hookimpl

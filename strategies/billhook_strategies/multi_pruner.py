@@ -29,14 +29,14 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "default": Preset((44, 52, 4)),
-    "llama-2": Preset((44, 52, 4)),
-    "qwen1.5": Preset((44, 52, 4)),
+    "llama-2": Preset((44, 52, 4), channel_group=1024),
+    "qwen1.5-7b": Preset((44, 52, 4), channel_group=1024),
     "qwen1.5-14b": Preset((44, 52, 4), channel_group=2048),
-    "baichuan2": Preset((44, 52, 4)),
-    "llama-3-8b": Preset((20, 80, 0)),
-    "llama-3.1-8b": Preset((30, 70, 0)),
-    "llama-3.2-3b": Preset((10, 90, 0)),
-    "qwen2.5-7b": Preset((50, 50, 0)),
+    "baichuan2": Preset((44, 52, 4), channel_group=1024),
+    "llama-3-8b": Preset((20, 80, 0), channel_group=1024),
+    "llama-3.1-8b": Preset((30, 70, 0), channel_group=1024),
+    "llama-3.2-3b": Preset((10, 90, 0), channel_group=768),
+    "qwen2.5-7b": Preset((50, 50, 0), channel_group=1024),
 }
 """arXiv 2501.09949, section 4.1 and appendix: grouped-query models keep their heads."""
 

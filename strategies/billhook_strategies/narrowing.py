@@ -11,6 +11,7 @@ from torch import Tensor
 from billhook import Cut, KeepChannels, KeepHeads, ModelView, PruningState, Race, Search
 from billhook.cut import Branch
 from billhook.errors import InvalidConfig
+from billhook.heterogeneous import can_be_uniform
 from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
 
 Score = Literal["weight-l1", "wanda", "activation"]
@@ -94,6 +95,11 @@ class Narrowing:
         reason = view.adapter.why_not_narrowable(view.model.config, self.branch)
         if reason:
             raise InvalidConfig(f"The {self.branch} branches cannot get narrower: {reason} Leave that stage out.")
+        if self.uniform and not can_be_uniform(view, self.branch):
+            raise InvalidConfig(
+                f"The {self.branch} branches of a {view.model.config.model_type} model cannot get narrower and stay "
+                f"stock: its config cannot say so. Leave that stage out (a share of 0), or do without uniform."
+            )
 
 
 def refuse_bad_options(owner: str, group: int | None, score: str) -> None:

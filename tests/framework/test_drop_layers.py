@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import adapters, spans
+from tests.strategies import spans
 
-from billhook import Adapter, DropBranch, DropLayers
+from billhook import DropBranch, DropLayers
 from billhook.cut import RepairSite
 from billhook.errors import InvalidCut
-from billhook.testing import tiny_model, tiny_tokens, tiny_view, zeroed
+from billhook.testing import tiny_tokens, tiny_view, zeroed
 from billhook.testing.expect import close, logits
 
 
@@ -88,3 +87,53 @@ def test_removal_leaves_the_other_layers_in_order(data: st.DataObject, layers: i
     view = tiny_view(num_hidden_layers=layers)
     DropLayers(start, stop).remove_from(view)
     assert view.numbers == tuple(n for n in range(layers) if not start <= n < stop)
+
+
+@given(data=st.data(), model_type=st.sampled_from(["llama", "falcon", "gemma2"]))
+def test_the_other_layers_compute_what_they_did(data: st.DataObject, model_type: str) -> None:
+    view, cut = tiny_view(model_type), DropLayers(*data.draw(spans(4, first=0)))
+    batch = tiny_tokens(padding="both").batches()[0]
+    wanted = logits(zeroed(view, cut), batch)
+    cut.remove_from(view)
+    close(logits(view.model, batch), wanted, model_type, str(cut))
+
+
+def test_a_layer_that_has_lost_a_branch_can_still_go() -> None:
+    view = tiny_view()
+    DropBranch(1, "mlp").remove_from(view)
+    DropLayers(1, 2).check(view)
+    DropLayers(1, 2).remove_from(view)
+    assert view.numbers == (0, 2, 3)
+
+
+def test_the_donor_is_the_attention_where_the_mlp_is_gone() -> None:
+    view = tiny_view()
+    DropBranch(1, "mlp").remove_from(view)
+    assert DropLayers(2, 3).repair_site(view) == RepairSite(layer=1, branch="attention", target=3)
+
+
+def test_the_last_attention_stays() -> None:
+    view = tiny_view()
+    for number in (0, 1, 3):
+        DropBranch(number, "attention").remove_from(view)
+    with pytest.raises(InvalidCut, match=r"layers 2:3 cannot be dropped: no attention of the first layer's kind"):
+        DropLayers(2, 3).check(view)
+
+
+KINDS = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]
+
+
+def test_the_only_layers_of_a_kind_can_go_even_the_first() -> None:
+    view = tiny_view("qwen2", layer_types=["full_attention", *["sliding_attention"] * 3])
+    DropLayers(0, 1).check(view)
+    DropLayers(0, 1).remove_from(view)
+    assert view.model.config.layer_types == ["sliding_attention"] * 3
+
+
+def test_a_layer_does_not_become_the_first_when_no_attention_of_its_kind_is_left() -> None:
+    view = tiny_view("qwen2", layer_types=KINDS)
+    for number in (1, 3):
+        DropBranch(number, "attention").remove_from(view)
+    with pytest.raises(InvalidCut, match=r"layers 0:1 .* first layer's kind \(sliding_attention\) would be left"):
+        DropLayers(0, 1).check(view)
+    DropLayers(0, 2).check(view)

@@ -25,6 +25,7 @@ def test_there_are_hooks_for_every_role_and_every_stage() -> None:
         "billhook_register_mergers",
         "billhook_register_objectives",
         "billhook_register_adapters",
+        "billhook_register_recipes",
         "billhook_before_prune",
         "billhook_after_calibration",
         "billhook_before_cut",
@@ -32,6 +33,7 @@ def test_there_are_hooks_for_every_role_and_every_stage() -> None:
         "billhook_after_cut",
         "billhook_after_prune",
         "billhook_on_progress",
+        "billhook_on_search",
     }
 
 

@@ -12,7 +12,7 @@ from tests.strategies import linear_maps
 from torch import nn
 
 from billhook import LinearMap
-from billhook.inserted import Mapped, has_inserted, insert_after
+from billhook.inserted import Mapped, has_inserted, insert_after, without_maps
 from billhook.testing import random_map
 
 X = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -115,3 +115,12 @@ def test_a_model_with_a_map_of_its_own_is_recognised() -> None:
     insert_after(layer, "mlp.down", random_map(4))
     assert has_inserted(layer)
     assert isinstance(layer.get_submodule("mlp.down"), Mapped)
+
+
+def test_the_module_itself_is_found_behind_several_maps() -> None:
+    layer = Layer()
+    old = layer.get_submodule("mlp.down")
+    assert without_maps(old) is old
+    for seed in (1, 2):
+        insert_after(layer, "mlp.down", random_map(4, seed=seed))
+    assert without_maps(layer.get_submodule("mlp.down")) is old

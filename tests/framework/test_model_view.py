@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from billhook import Adapter, DropLayers, ModelView, default_registry
+from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, default_registry
 from billhook.errors import CalibrationError, InvalidCut, UnsupportedArchitecture, UnusableModel
 from billhook.model_view import refuse_long_rows, refuse_unusable
 from billhook.testing import linearised, tiny_model, tiny_tokens, tiny_view
@@ -122,6 +122,61 @@ def test_a_lost_layer_cannot_be_asked_for() -> None:
     view.drop_layers([1])
     with pytest.raises(ValueError, match="not in tuple"):
         view.layer(1)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "groups", "channels"), [("llama", 2, 24), ("gpt2", 4, 24), ("gpt_neox", 4, 24), ("falcon", 2, 24)]
+)
+def test_the_units_of_a_branch_are_key_value_groups_and_channels(model_type: str, groups: int, channels: int) -> None:
+    view = tiny_view(model_type)
+    assert view.units(1, "attention") == tuple(range(groups))
+    assert view.units(1, "mlp") == tuple(range(channels))
+
+
+@pytest.mark.parametrize("number", [1, 4, -1])
+def test_a_layer_that_is_not_there_has_no_units_and_no_branches(number: int) -> None:
+    view = tiny_view()
+    view.drop_layers([1])
+    assert view.units(number, "mlp") == ()
+    assert not view.has_branch(number, "attention")
+
+
+def test_a_copy_knows_the_units_and_loses_its_own() -> None:
+    view = tiny_view()
+    KeepChannels(1, (3, 5, 8)).remove_from(view)
+    twin = view.copy()
+    assert twin.units(1, "mlp") == (3, 5, 8)
+    KeepChannels(1, (5,)).remove_from(twin)
+    assert twin.units(1, "mlp") == (5,)
+    assert view.units(1, "mlp") == (3, 5, 8)
+
+
+def test_a_branch_is_there_whatever_its_writer_is() -> None:
+    view = tiny_view()
+    view.layer(1).get_submodule("mlp").down_proj = nn.Identity()  # as a quantised class would be: no weight to read
+    assert view.has_branch(1, "mlp")
+
+
+def test_a_layer_is_described_by_what_is_left_of_it() -> None:
+    view = tiny_view()
+    for cut in (KeepHeads(1, (1,)), DropBranch(1, "mlp"), DropLayers(2, 3)):
+        cut.remove_from(view)
+    assert view.describe_layer(0) == "Layer 0 has 2 key-value groups and 24 channels."
+    assert view.describe_layer(1) == "Layer 1 has 1 key-value groups and no channels."
+    assert view.describe_layer(2) == "The model has no layer 2 any more."
+    assert view.describe_layer(4) == "The model has no layer 4."
+
+
+def test_new_versions_take_the_place_of_old_ones_and_the_layers_without_one_go() -> None:
+    view = tiny_view()
+    cut = KeepChannels(3, (1, 2))
+    version, others = cut.changes(view)[3], [view.layer(0), view.layer(2)]
+    assert version is not None
+    view.change_layers({1: None, 3: version})
+    assert view.numbers == (0, 2, 3)
+    assert list(view.layers) == [*others, version.module]
+    assert view.units(3, "mlp") == (1, 2)
+    assert version.module.get_submodule("self_attn").layer_idx == 2
 
 
 @pytest.mark.parametrize(("gone", "gaps"), [([], False), ([3], False), ([2, 3], False), ([0], True), ([1, 3], True)])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import plans
 
-from billhook import Budget, DropLayers, Plan
+from billhook import Budget, DropBranch, DropLayers, KeepChannels, KeepHeads, Plan
 from billhook.errors import InvalidPlan
 from billhook.plan import SCHEMA, CalibrationRecord, ModelIdentity, cut_from_data, cut_to_data
 from billhook.registry import StrategySpec
@@ -80,6 +80,23 @@ def test_a_cut_survives_its_data_form(start: int, length: int) -> None:
     assert cut_from_data(json.loads(json.dumps(cut_to_data(cut)))) == cut
 
 
+def test_kept_units_are_written_as_runs() -> None:
+    cut = KeepChannels(3, (0, 1, 2, 3, 4, 7, 9, 10, 11))
+    assert cut_to_data(cut) == {"kind": "keep-channels", "layer": 3, "kept": "0:5 7 9:12"}
+
+
+@pytest.mark.parametrize("kept", ["0:5 7 9:12", [0, 1, 2, 3, 4, 7, 9, 10, 11]])
+def test_kept_units_are_read_from_runs_and_from_a_plain_list(kept: object) -> None:
+    cut = cut_from_data({"kind": "keep-heads", "layer": 3, "kept": kept})
+    assert cut == KeepHeads(3, (0, 1, 2, 3, 4, 7, 9, 10, 11))
+
+
+def test_a_branch_is_written_by_its_name() -> None:
+    data = {"kind": "drop-branch", "layer": 3, "branch": "mlp"}
+    assert cut_to_data(DropBranch(3, "mlp")) == data
+    assert cut_from_data(data) == DropBranch(3, "mlp")
+
+
 def test_text_that_is_not_json_is_refused() -> None:
     with pytest.raises(InvalidPlan, match="not even JSON"):
         Plan.from_json("cuts: none")
@@ -103,6 +120,7 @@ def test_a_schema_that_is_no_number_is_refused(schema: object) -> None:
 
 
 CUT = {"kind": "drop-layers", "start": 3, "stop": 5}
+KEEP = {"kind": "keep-channels", "layer": 3}
 
 
 @pytest.mark.parametrize(
@@ -119,10 +137,22 @@ CUT = {"kind": "drop-layers", "start": 3, "stop": 5}
         ({"calibration": {**json.loads(PLAN.to_json())["calibration"], "chat_template": "no"}}, r"\$\.calibration"),
         ({"cuts": 5}, r"\$\.cuts"),
         ({"cuts": [5]}, r"A cut is an object with a 'kind'; got 5 @ \$\.cuts\[0\]"),
-        ({"cuts": [CUT, {**CUT, "kind": "saw"}]}, r"No cut is of kind 'saw'. Known: drop-branch, drop-layers, keep-channels, keep-heads @ \$\.cuts\[1\]"),
+        (
+            {"cuts": [CUT, {**CUT, "kind": "saw"}]},
+            r"No cut is of kind 'saw'. Known: drop-branch, drop-layers, keep-channels, keep-heads @ \$\.cuts\[1\]",
+        ),
         ({"cuts": [{**CUT, "start": 5}]}, r"needs 0 <= start < stop; got start=5, stop=5 @ \$\.cuts\[0\]"),
         ({"cuts": [{**CUT, "start": 3.5}]}, r"kind 'drop-layers' is wrong: invalid value, expected int @ \$\.start"),
         ({"cuts": [{**CUT, "depth": 1}]}, r"extra fields found \(depth\)"),
+        (
+            {"cuts": [CUT, KEEP | {"kept": "0:5 7-9"}]},
+            r"'7-9' is no run of numbers: write 7, or 9:12 .* @ \$\.cuts\[1\]",
+        ),
+        ({"cuts": [KEEP | {"kept": "3 1"}]}, r"The 'kept' of KeepChannels must be .* ascending, each once"),
+        ({"cuts": [KEEP | {"kept": ""}]}, r"KeepChannels must keep at least one. To drop the whole branch"),
+        ({"cuts": [KEEP | {"kept": 7}]}, r"kind 'keep-channels' is wrong: .* @ \$\.kept"),
+        ({"cuts": [KEEP | {"kept": [1.5]}]}, r"kind 'keep-channels' is wrong: .* @ \$\.kept\[0\]"),
+        ({"cuts": [{"kind": "drop-branch", "layer": 1, "branch": "norm"}]}, r"kind 'drop-branch' is wrong: .*branch"),
     ],
 )
 def test_a_damaged_plan_is_refused_with_the_place_and_the_rule(fields: dict[str, Any], message: str) -> None:

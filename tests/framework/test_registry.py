@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
@@ -24,7 +26,6 @@ from billhook.errors import (
 )
 from billhook.registry import DISABLE_VARIABLE, GROUP, StrategySpec
 from billhook.roles import ROLES, Role, Strategy
-from billhook_strategies.fixed_windows import FixedWindows
 from billhook_strategies.fold import Fold
 from billhook_strategies.perplexity import Perplexity
 from billhook_strategies.ridge import Ridge
@@ -487,14 +488,16 @@ def every_strategy() -> list[tuple[Role, str]]:
     return [(role, name) for role in ROLES for name in REGISTRY.qualified_names(role)]
 
 
-REQUIRED: dict[type[Strategy], dict[str, Any]] = {FixedWindows: {"spans": [[1, 2]]}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "billhook:fixed-windows": {"spans": [[1, 2]]},
+    "billhook:published": {"content": {"1": [["mlp", 2]]}},
+}
 """Options that have no default."""
 
 
 @pytest.mark.parametrize(("role", "name"), every_strategy())
 def test_every_strategy_survives_its_data_form(role: Role, name: str) -> None:
-    options = REQUIRED[FixedWindows] if name == "billhook:fixed-windows" else {}
-    strategy = REGISTRY.create(role, name, options)
+    strategy = REGISTRY.create(role, name, REQUIRED.get(name))
     spec = REGISTRY.spec(role, strategy)
     assert spec.name in REGISTRY.qualified_names(role)
     assert REGISTRY.create(role, spec.name, json.loads(json.dumps(spec.options))) == strategy
@@ -502,8 +505,7 @@ def test_every_strategy_survives_its_data_form(role: Role, name: str) -> None:
 
 def every_class() -> list[tuple[Role, type[Strategy]]]:
     found: set[tuple[Role, type[Strategy]]] = {
-        (role, type(REGISTRY.create(role, name, REQUIRED[FixedWindows] if "fixed-windows" in name else {})))
-        for role, name in every_strategy()
+        (role, type(REGISTRY.create(role, name, REQUIRED.get(name)))) for role, name in every_strategy()
     }
     return sorted(found, key=repr)
 
@@ -514,6 +516,10 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is tuple:
         return st.integers(1, 9).map(lambda start: ((start, start + 1), (start + 3, start + 5)))
+    if get_origin(kind) is Mapping:  # of a published file
+        return st.sampled_from([{"pruned_mlp_idx": [2]}, {"1": [["mha", 1]], "2": [["mha", 1], ["mlp", 3]]}])
+    if get_origin(kind) is UnionType:
+        return st.none() | values(next(part for part in get_args(kind) if part is not NoneType))
     return {bool: st.booleans(), int: st.integers(0, 6), float: st.floats(0, 6)}[kind]
 
 
@@ -541,6 +547,12 @@ def test_a_spec_prints_like_a_call_without_our_own_prefix() -> None:
     spec = StrategySpec(name="billhook:ridge", options={"strength": 0.1, "toward": "zero"})
     assert str(spec) == "ridge(strength=0.1, toward='zero')"
     assert str(StrategySpec(name="their-package:ridge")) == "their-package:ridge"
+
+
+def test_a_long_option_is_cut_short_in_print_alone() -> None:
+    spec = StrategySpec(name="billhook:fixed-windows", options={"spans": [[n, n + 1] for n in range(1, 99, 2)]})
+    assert str(spec) == f"fixed-windows(spans={spec.options['spans']!r}"[: len("fixed-windows(spans=") + 79] + "…)"
+    assert len(spec.options["spans"]) == 49
 
 
 def test_a_strategy_that_is_not_registered_is_shown_by_its_class() -> None:

@@ -17,9 +17,6 @@ ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
 FUSED = {"phi3", "gpt2"}
 """Queries, keys and values one after the other in one matrix."""
 
-INTERLEAVED = {"gpt-neox", "falcon"}
-"""The rows of each group lie together: its queries, then its key, then its value."""
-
 
 def row_norms(module: nn.Module) -> list[float]:
     """L1 norm of the weights behind each output."""
@@ -32,7 +29,7 @@ def mean(values: list[float]) -> float:
 
 
 def parts(view: ModelView, number: int, branch: Branch) -> list[list[float]]:
-    """Row norms of every reader, fused ones block by block."""
+    """Row norms of every reader, fused ones block by block; interleaved ones (GPT-NeoX, Falcon) are one block."""
     layout = view.adapter.layout(branch)
     norms = [row_norms(view.layer(number).get_submodule(path)) for path in layout.readers]
     if branch == "mlp":
@@ -76,15 +73,12 @@ def test_there_is_one_number_for_each_unit(branch: Branch) -> None:
 def test_all_queries_of_a_group_weigh_as_much_as_its_one_key() -> None:
     """What repeating keys and values for every query head and taking the mean comes to, as MultiPruner does it."""
     view = tiny_view(num_attention_heads=4, num_key_value_heads=2)
-    attention = view.layer(0).self_attn
-    head, queries = 4, 2
-    repeated = [
-        (name, norms if name == "q_proj" else norms.view(2, 1, head).expand(2, queries, head).flatten())
-        for name in ("q_proj", "k_proj", "v_proj")
-        for norms in [attention.get_submodule(name).weight.detach().double().abs().sum(1)]
-    ]
-    wanted = sum(norms for _, norms in repeated).view(2, -1).mean(1)
-    torch.testing.assert_close(weight_l1(view, 0, "attention"), wanted, rtol=1e-12, atol=0)
+    groups, queries, head = 2, 2, 4
+    norms = [torch.tensor(row_norms(view.layer(0).get_submodule(f"self_attn.{name}_proj"))) for name in "qkv"]
+    repeated = [block.view(groups, 1, head).expand(groups, queries, head).flatten() for block in norms[1:]]
+    wanted = torch.stack([norms[0], *repeated]).sum(0).view(groups, -1).mean(1).double()
+    # the loops' sums go through float32
+    torch.testing.assert_close(weight_l1(view, 0, "attention"), wanted, rtol=1e-6, atol=0)
 
 
 def test_the_units_that_are_left_keep_their_scores() -> None:
@@ -108,6 +102,6 @@ def test_neither_biases_nor_the_writer_count() -> None:
     view = tiny_view(attention_bias=True, mlp_bias=True)
     before = weight_l1(view, 0, "mlp")
     with torch.no_grad():
-        view.layer(0).mlp.down_proj.weight.mul_(3)
-        view.layer(0).mlp.up_proj.bias.mul_(3)
+        view.model.get_parameter("model.layers.0.mlp.down_proj.weight").mul_(3)
+        view.model.get_parameter("model.layers.0.mlp.up_proj.bias").mul_(3)
     assert torch.equal(weight_l1(view, 0, "mlp"), before)

@@ -37,6 +37,10 @@ ESTIMATORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
 
 SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "billhook:fixed-windows": [({"spans": [[1, 2], [4, 6]]}, {"meets_budget": False})],
+    "billhook:published": [
+        ({"content": {"pruned_mlp_idx": [3], "pruned_mlp_width": {"5": 7}}}, {"meets_budget": False}),
+        ({"content": {"1": [["mha", 2]], "2": [["mha", 2], ["mlp", 4]]}, "steps": 1}, {"meets_budget": False}),
+    ],
     "billhook:window-distance": [
         ({}, {}),
         ({"windows": 3, "touching": False, "skip_sink": True}, {"meets_budget": False}),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from billhook import DropLayers, LinearMap, Merger, ModelView, Tokens, default_registry
+from billhook.configuration_billhook import family_of
 from billhook.errors import CannotMerge
 from billhook.testing import linearised, random_map, tiny_model, tiny_tokens, tiny_view
 from billhook.writer import bias_of, weight_rows
@@ -25,7 +26,7 @@ POST_NORM = [adapter for adapter in REGISTRY.adapters() if adapter.why_not_folda
 
 
 def view_of(model: PreTrainedModel) -> ModelView:
-    return ModelView(model, REGISTRY.adapter_for(model.config.model_type))
+    return ModelView(model, REGISTRY.adapter_for(family_of(model.config)))
 
 
 @torch.no_grad()

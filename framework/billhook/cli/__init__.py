@@ -12,8 +12,8 @@ from typing import Annotated, cast
 
 import typer
 
-from billhook.cli import analyze, apply, evaluate, export, plugins, prune
-from billhook.cli.messages import Messages
+from billhook.cli import analyze, apply, evaluate, export, plugins, prune, recipes
+from billhook.cli.messages import Interrupted, Messages
 from billhook.errors import BillhookError
 from billhook.version import __version__
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, analyze, evaluate, apply, export, plugins):
+for command in (prune, analyze, evaluate, apply, export, recipes, plugins):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 
@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except UsageError as error:
             return _explain_usage(error, messages)
+        except Interrupted as interrupted:
+            messages.error(str(interrupted))
+            return 130
         except (KeyboardInterrupt, typer.Abort):
             code = 130
         except Exception as error:

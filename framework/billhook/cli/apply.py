@@ -89,7 +89,7 @@ def command(
     given = _read(plan, steps, reorder)
     pruner = Pruner(estimator="billhook:identity") if isinstance(given, Published) else applying.pruner_for(given)
     cache = inputs.cache_budget(cache_mib)
-    data = _data(given, pruner, source=calibration, samples=samples, seqlen=seqlen, seed=seed)
+    data = _data(given, pruner, any_calibration, source=calibration, samples=samples, seqlen=seqlen, seed=seed)
     with ProgressBars() as bars:
         with bars.step("loading"):
             loaded, tokenizer, data = _open(
@@ -161,7 +161,7 @@ def _refuse_other_model(plan: Plan | Published, empty: PreTrainedModel) -> None:
         applying.refuse_other_model(plan, empty)
 
 
-def _data(plan: Plan | Published, pruner: Pruner, **given: Any) -> Calibration | None:
+def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given: Any) -> Calibration | None:
     """The plan's calibration, with what was given in its place; None where no data are needed."""
     import attrs
 
@@ -171,7 +171,7 @@ def _data(plan: Plan | Published, pruner: Pruner, **given: Any) -> Calibration |
 
     changes = {name: value for name, value in given.items() if value is not None}
     if isinstance(plan, Published) or plan.calibration == applying.NO_DATA:
-        if changes:
+        if changes or any_calibration:
             raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")
         return None
     if not changes and not applying.needs_data(pruner):

@@ -22,6 +22,7 @@ from billhook.configuration_billhook import family_of
 from billhook.errors import BillhookError, CheckpointError, InvalidConfig, OutputExists, did_you_mean, listing
 from billhook.model_view import ModelView, refuse_long_rows
 from billhook.pruner import Pruner
+from billhook.recipes import Recipe
 from billhook.registry import default_registry
 from billhook.result import PruneResult
 from billhook.roles import ROLES, Role, Strategy
@@ -86,10 +87,12 @@ def check_output(out: Path, overwrite: bool, model: str) -> None:
         raise CheckpointError(f"The output {out} cannot be made: {parent} is not writable.")
 
 
-def save(result: PruneResult, out: Path, *, overwrite: bool, verify: bool) -> Path:
+def save(
+    result: PruneResult, out: Path, *, overwrite: bool, verify: bool, pad: bool = False, uniform: bool = False
+) -> Path:
     """Like :meth:`PruneResult.save`; a full disk and the like are the user's errors, not bugs."""
     try:
-        return result.save(out, overwrite=overwrite, verify=verify)
+        return result.save(out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
     except BillhookError:
         raise
     except OSError as error:
@@ -101,17 +104,44 @@ def cache_budget(mib: int | None) -> CacheBudget:
     return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)
 
 
-def strategies(chosen: Mapping[Role, str | None], settings: Settings) -> dict[str, Strategy]:
-    """The strategies by role: those named, with the pruner's defaults for the rest and the given options."""
+def strategies(
+    chosen: Mapping[Role, str | None], settings: Settings, recipe: Recipe | None = None
+) -> dict[str, Strategy]:
+    """The strategies by role: those named, the recipe's or the pruner's defaults for the rest, with the given options.
+
+    Args:
+        chosen: names by role; None for what is not named.
+        settings: options by role.
+        recipe: what to follow where nothing is named.
+    """
     defaults = {field.name: field.default for field in attrs.fields(Pruner)}
     made: dict[str, Strategy] = {}
     for role in ROLES:
-        name = chosen.get(role) or cast("str | None", defaults[role])
-        if name is not None:
-            made[role] = default_registry().create(role, name, settings.get(role, {}))
-        elif role in settings:
+        name, options = chosen.get(role), settings.get(role, {})
+        if name is None and recipe is not None:
+            strategy = _of_recipe(recipe, role, options)
+        else:
+            name = name or cast("str | None", defaults[role])
+            strategy = None if name is None else default_registry().create(role, name, options)
+        if strategy is not None:
+            made[role] = strategy
+        elif options:
             raise InvalidConfig(f"There are options for the {role}, but no {role} is named. Add --{role} NAME.")
     return made
+
+
+def _of_recipe(recipe: Recipe, role: Role, options: Mapping[str, Any]) -> Strategy | None:
+    """The recipe's strategy of that role, with ``options`` in the place of its own."""
+    strategy = recipe.strategy(role)
+    if strategy is None or not options:
+        return strategy
+    spec = default_registry().spec(role, strategy)
+    if spec.name.startswith("("):
+        raise InvalidConfig(
+            f"The {role} of the recipe {recipe.name!r} is offered under no name, so --set cannot change it. Name "
+            f"another one with --{role}."
+        )
+    return default_registry().create(role, spec.name, {**spec.options, **options})
 
 
 def parse_settings(given: Sequence[str]) -> Settings:

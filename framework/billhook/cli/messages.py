@@ -34,6 +34,10 @@ QUIET = {
 """Environment that keeps them quiet when they are imported later; what the user has set stays."""
 
 
+class Interrupted(Exception):
+    """The user stopped a command that has something to say about it: its text is the one line."""
+
+
 class Messages:
     """Takes over logging and warnings while one command runs, and puts everything back afterwards."""
 
@@ -68,6 +72,11 @@ class Messages:
         if self._sink is not None:
             logger.remove(self._sink)
             self._sink = None
+
+
+def note(text: str) -> None:
+    """Print ``text`` as one line on stderr; for what users should know and is no warning."""
+    _print("Note", text, "bold")
 
 
 def _write(message: Message) -> None:

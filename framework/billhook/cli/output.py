@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from billhook.cut import Cut
+    from billhook.cli.removed import Removed
     from billhook.report import CutReport
     from billhook.result import PruneResult
 
@@ -62,11 +62,6 @@ def facts(rows: Iterable[tuple[str, str]]) -> Text:
     return Text("\n").join(Text.assemble((f"{label:<{width}}", "dim"), "  ", value) for label, value in rows)
 
 
-def listed(cuts: Iterable[Cut]) -> str:
-    """Cuts in their order."""
-    return ", ".join(str(cut) for cut in cuts) or "nothing"
-
-
 def number(value: float, digits: int = 3) -> str:
     """A figure, or a dash where there is none."""
     return f"{value:.{digits}f}" if math.isfinite(value) else NOTHING
@@ -89,7 +84,7 @@ def print_result(result: PruneResult, path: Path | None, seconds: Mapping[str, f
     if as_json:
         print_json(result_data(result, path, seconds))
         return
-    show(*([_cut_table(result.reports)] if result.reports else []), facts(_result_facts(result, path, seconds)))
+    show(*([cut_table(result.reports)] if result.reports else []), facts(_result_facts(result, path, seconds)))
 
 
 def result_data(result: PruneResult, path: Path | None, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -104,25 +99,33 @@ def result_data(result: PruneResult, path: Path | None, seconds: Mapping[str, fl
     }
 
 
-def _cut_table(reports: Iterable[CutReport]) -> Table:
-    made = table("dropped", "repaired in", "R²", "cosine cut", "cosine repaired", "tokens", "seconds", left=["dropped"])
-    for report in reports:
-        made.add_row(
-            str(report.cut),
-            NOTHING if report.donor is None else f"layer {report.donor}",
-            number(report.r_squared),
-            number(report.cosine_before, 4),
-            number(report.cosine_after, 4),
-            f"{report.token_count:,}" if report.token_count else NOTHING,
-            f"{report.seconds:.1f}",
-        )
+def cut_table(reports: Sequence[CutReport]) -> Table:
+    """A line for each cut, in their order; columns only where some cut has something to show."""
+    columns = {
+        "dropped": [str(report.cut) for report in reports],
+        "objective": [number(report.score) for report in reports],
+        "repaired in": [NOTHING if report.donor is None else f"layer {report.donor}" for report in reports],
+        "R²": [number(report.r_squared) for report in reports],
+        "cosine cut": [number(report.cosine_before, 4) for report in reports],
+        "cosine repaired": [number(report.cosine_after, 4) for report in reports],
+        "tokens": [f"{report.token_count:,}" if report.token_count else NOTHING for report in reports],
+        "seconds": [f"{report.seconds:.1f}" if report.seconds >= 0.05 else NOTHING for report in reports],
+    }
+    shown = {name: cells for name, cells in columns.items() if set(cells) != {NOTHING}}
+    made = table(*shown, left=["dropped"])
+    for row in zip(*shown.values(), strict=True):
+        made.add_row(*row)
     return made
 
 
 def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, float]) -> Iterable[tuple[str, str]]:
+    from billhook.cli.removed import Removed
+
     plan, metrics = result.plan, result.metrics
     yield "model", f"{plan.model.name or plan.model.model_type} ({plan.model.model_type})"
-    yield "layers", f"{metrics['layers_before']} → {metrics['layers_after']}, without {listed(plan.cuts)}"
+    removed = Removed(plan.cuts)
+    yield "layers", _layers(result, removed)
+    yield from removed.facts()
     before, after = metrics["parameters_before"], metrics["parameters_after"]
     yield "parameters", f"{before:,} → {after:,} ({after / before - 1:+.1%})"
     yield "method", f"{plan.selector} → {plan.estimator} → {plan.merger}"
@@ -135,6 +138,13 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
         yield from (("note", f"{report.cut}: {note}") for note in report.notes)
     yield "seconds", _stages(metrics, seconds)
     yield "checkpoint", "none, this is only the plan" if path is None else str(path)
+
+
+def _layers(result: PruneResult, removed: Removed) -> str:
+    before, after = result.metrics["layers_before"], result.metrics["layers_after"]
+    if removed.layers:
+        return f"{before} → {after}, without {', '.join(removed.layers)}"
+    return f"{before}, all of them left" if result.plan.cuts else f"{before} → {after}, without nothing"
 
 
 def _stages(metrics: Mapping[str, float], seconds: Mapping[str, float]) -> str:

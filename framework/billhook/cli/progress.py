@@ -1,16 +1,24 @@
-"""Progress bars on stderr: a plugin on ``billhook_on_progress``, and the command's own steps."""
+"""Progress bars on stderr: a plugin on the hooks for progress and search, and the command's own steps."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 
 from billhook.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from billhook.search_progress import SearchProgress
+
+SEARCH, STEP = "searching", "this step"
+"""The two lines of a search: how much is gone, and how the candidates for the next cut stand."""
 
 
 class ProgressBars:
@@ -73,17 +81,45 @@ class ProgressBars:
     @hookimpl
     def billhook_on_progress(self, stage: str, done: int, total: int | None) -> None:
         """Move the stage's bar; a stage that starts again (the next cut) starts its bar again."""
-        self._settle(but=stage)
+        self._settle(stage)
+        self._show(stage, done, total, f"{done}" if total is None else f"{done}/{total}")
+
+    @hookimpl
+    def billhook_on_search(self, progress: SearchProgress) -> None:
+        """One line for the whole search and one for its present step."""
+        self._settle(SEARCH, STEP)
+        gone = f"{_short(progress.removed)}/{_short(progress.target)} parameters"
+        left = "" if math.isnan(progress.seconds_left) else f", {_clock(progress.seconds_left)} left"
+        self._show(SEARCH, progress.removed, progress.target, f"step {progress.step}, {gone}{left}")
+        best = f", best {progress.best} at {progress.best_score:.4g}" if progress.best else ""
+        out = progress.candidates - progress.candidates_left
+        self._show(STEP, out, progress.candidates, f"{progress.candidates_left}/{progress.candidates} left{best}")
+
+    def _show(self, stage: str, done: int, total: int | None, count: str) -> None:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, count="")
         elif done < self._done[stage]:
             self._progress.reset(self._tasks[stage], total=total)
         self._done[stage] = done
-        count = f"{done}" if total is None else f"{done}/{total}"
         self._progress.update(self._tasks[stage], completed=done, total=total, count=count)
 
-    def _settle(self, but: str = "") -> None:
+    def _settle(self, *but: str) -> None:
         """Stages whose end nobody knew have ended when another begins."""
         for stage, task in self._tasks.items():
-            if stage != but:
+            if stage not in but:
                 self._progress.update(task, total=self._done[stage])
+
+
+def _short(count: int) -> str:
+    """A count in thousands or millions: 1.2M."""
+    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if count >= unit:
+            return f"{count / unit:.1f}{name}"
+    return str(count)
+
+
+def _clock(seconds: float) -> str:
+    """Like 0:09, 12:30 or 1:05:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

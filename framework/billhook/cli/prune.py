@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
@@ -12,14 +13,12 @@ from billhook.cli import options
 from billhook.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from billhook.cli.inputs import Opened
     from billhook.estimator import Estimator
-    from billhook.merger import Merger
     from billhook.pruner import Pruner
     from billhook.result import PruneResult
-    from billhook.roles import Strategy
+    from billhook.roles import Role, Strategy
+    from billhook.selector import Selector
 
 AMOUNT = "How much (exactly one)"
 STRATEGIES = "How"
@@ -50,6 +49,14 @@ def command(
         Literal["all", "backbone"],
         typer.Option(help="What --ratio is a share of: with or without embeddings and head.", rich_help_panel=AMOUNT),
     ] = "all",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A published method; what is named below takes the place of its parts.",
+            rich_help_panel=STRATEGIES,
+        ),
+    ] = None,
     selector: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Chooses.", rich_help_panel=STRATEGIES, show_default="cosine"),
@@ -64,7 +71,7 @@ def command(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Measured before and after.", rich_help_panel=STRATEGIES),
+        typer.Option(metavar="NAME", help="Searched by; measured before and after.", rich_help_panel=STRATEGIES),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -76,6 +83,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    uniform: Annotated[
+        bool,
+        typer.Option("--uniform", help="Keep all layers alike, for a stock checkpoint.", rich_help_panel=STRATEGIES),
+    ] = False,
+    race: Annotated[
+        bool,
+        typer.Option("--race", help="Search quicker: most candidates on little data.", rich_help_panel=STRATEGIES),
+    ] = False,
     calibration: options.CalibrationSource = "builtin",
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
@@ -87,6 +102,24 @@ def command(
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
+    pad: Annotated[
+        bool,
+        typer.Option(
+            "--pad", help="Put zeros where layers differ, for a stock checkpoint.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where a search writes its decisions, to go on from after an interruption.",
+            rich_help_panel=options.OUTPUT,
+            show_default="DIR.journal.jsonl",
+        ),
+    ] = None,
+    no_journal: Annotated[
+        bool, typer.Option("--no-journal", help="Search without one.", rich_help_panel=options.OUTPUT)
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only choose: print the plan, write nothing.", rich_help_panel=options.OUTPUT),
@@ -94,9 +127,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Drop layers of MODEL, repair each cut in closed form, and save the smaller model.
+    """Make MODEL smaller, repair each cut in closed form where its method does, and save the result.
 
-    billhook plugins lists the strategies. Nothing is trained and MODEL stays as it is.
+    Without --recipe layers are dropped. billhook recipes lists published methods, billhook plugins the strategies.
+    Nothing is trained and MODEL stays as it is.
     """
     spans = parse_windows(window or [])
     budget = how_much(layers, ratio, spans, of)
@@ -106,33 +140,35 @@ def command(
         raise InvalidConfig("There is no folder to write to: give --out DIR, or --dry-run to see the plan only.")
 
     from billhook.calibration import Calibration
-    from billhook.cli import inputs, output
+    from billhook.cli import inputs, output, refusals
     from billhook.cli.progress import ProgressBars
+    from billhook.cli.search_journal import SearchJournal
     from billhook.pruner import Pruner
 
     if out is not None:
         inputs.check_output(out, overwrite, model)
-    settings = inputs.parse_settings(setting or [])
-    if spans:
-        selector = FIXED_WINDOWS
-        settings.setdefault("selector", {})["spans"] = spans
-    chosen = inputs.strategies(
-        {"selector": selector, "estimator": estimator, "merger": merger, "objective": objective}, settings
-    )
+    names: dict[Role, str | None] = {
+        "selector": FIXED_WINDOWS if spans else selector,
+        "estimator": estimator,
+        "merger": merger,
+        "objective": objective,
+    }
+    chosen = _strategies(recipe, names, setting or [], spans, uniform=uniform, race=race)
+    kept_in = _journal(chosen, out, journal, no_journal, dry_run)
     cache = inputs.cache_budget(cache_mib)
     data = Calibration(
         source=calibration, samples=samples, seqlen=seqlen, seed=seed, packing=packing, chat_template=chat_template
     )
 
-    with ProgressBars() as bars:
-        pruner = Pruner(**chosen, hooks=[bars], cache=cache)  # type: ignore[arg-type] # each under its role's name
+    with SearchJournal(kept_in) as kept, ProgressBars() as bars:
+        pruner = Pruner(**chosen, hooks=[bars, kept], cache=cache, journal=kept.path)  # type: ignore[arg-type] # each under its role's name
         with bars.step("loading"):
             opened = inputs.open_model(
                 model,
                 data,
                 dtype=dtype,
                 device=device,
-                check=lambda empty: _refuse_impossible(empty, budget, spans, chosen),
+                check=lambda empty: refusals.refuse_impossible(empty, budget, spans, chosen),
             )
         path = None
         if dry_run or out is None:
@@ -140,29 +176,67 @@ def command(
         else:
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
             with bars.step("saving"):
-                path = inputs.save(result, out, overwrite=overwrite, verify=verify)
+                path = inputs.save(result, out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
+            kept.finish()
     output.print_result(result, path, bars.seconds, as_json=json)
 
 
-def _refuse_impossible(
-    empty: PreTrainedModel, budget: Budget, spans: Sequence[Span], chosen: Mapping[str, Strategy]
-) -> None:
-    """Refuse what ``empty``, a model without weights, shows cannot be done."""
-    from billhook.cli import inputs
-    from billhook.drop_layers import DropLayers
-    from billhook.pruner import refuse_unmergeable
+def _strategies(
+    recipe: str | None,
+    names: Mapping[Role, str | None],
+    given: Sequence[str],
+    spans: Sequence[Span],
+    *,
+    uniform: bool,
+    race: bool,
+) -> dict[str, Strategy]:
+    """By role, what is named or else the recipe's; refuses what does not go together."""
+    from billhook.cli import inputs, search_options
+    from billhook.pruner import refuse_unrepairable
+    from billhook.registry import default_registry
 
-    view = inputs.view_of(empty)
-    budget.layer_count(view)
-    refuse_unmergeable(view, cast("Estimator", chosen["estimator"]), cast("Merger", chosen["merger"]))
-    for span in spans:
-        DropLayers(*span).check(view)
+    settings = inputs.parse_settings(given)
+    if spans:
+        settings.setdefault("selector", {})["spans"] = spans
+    chosen = inputs.strategies(names, settings, default_registry().recipe(recipe) if recipe else None)
+    selector = cast("Selector", chosen["selector"])
+    if uniform:
+        selector = search_options.uniform(selector)
+    if race:
+        selector = search_options.racing(selector)
+    refuse_unrepairable(selector, cast("Estimator", chosen["estimator"]))
+    return {**chosen, "selector": selector}
+
+
+def _journal(
+    chosen: Mapping[str, Strategy], out: Path | None, journal: Path | None, no_journal: bool, dry_run: bool
+) -> Path | None:
+    """Where this run keeps a journal; None for nowhere."""
+    from billhook.cli.search_journal import beside, check_journal
+
+    if journal is not None and no_journal:
+        raise InvalidConfig("--journal and --no-journal contradict each other: leave one out.")
+    selector = cast("Selector", chosen["selector"])
+    if not selector.needs_objective():
+        if journal is not None:
+            raise InvalidConfig(f"A journal is for a search, and {selector!r} does not search: leave out --journal.")
+        return None
+    if journal is None and (no_journal or dry_run or out is None):
+        return None
+    path = journal or beside(cast("Path", out))
+    check_journal(path, out)
+    return path
 
 
 def _only_choose(pruner: Pruner, opened: Opened, budget: Budget) -> PruneResult:
-    """A run without repairs, whose plan names the estimator that was asked for."""
+    """A run whose result is thrown away but for the plan.
+
+    Without repairs, unless a search looks at the repaired model: the plan names the estimator that was asked for.
+    """
     import attrs
 
+    if cast("Selector", pruner.selector).needs_objective():
+        return pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
     unrepaired = attrs.evolve(pruner, estimator="billhook:identity")
     result = unrepaired.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
     asked = pruner.registry.spec("estimator", cast("Estimator", pruner.estimator))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from billhook.branch_layout import Size
 from billhook.configuration_billhook import global_value
 from billhook.cut import Branch, Cut
 from billhook.drop_branch import DropBranch
@@ -57,24 +59,26 @@ def check_generation(model: PreTrainedModel, batch: TokenBatch, who: str) -> Non
 
 def _check_paths(view: ModelView, branch: Branch, who: str) -> None:
     layer, layout = view.layer(NARROWED), view.adapter.layout(branch)
-    sized = [path.rpartition(".") for path in layout.counts]
-    for path in (layout.module, *layout.readers, *layout.alone, *(owner.removesuffix(".config") for owner, _, _ in sized)):
+    # a count in the config belongs to the module that holds the config
+    counts = [path.partition(".config.")[0] + ".config" if ".config." in path else path for path in layout.counts]
+    owners = [path.rpartition(".")[0] for path in counts]
+    for path in (layout.module, *layout.readers, *layout.alone, *owners):
         try:
             layer.get_submodule(path)
         except AttributeError as error:
             raise AssertionError(f"{who}: the path {path} in its {branch} layout leads nowhere: {error}") from error
-    unread = set(layout.stacked) - set(layout.readers)
-    require(not unread, who, f"its {branch} layout stacks {sorted(unread)}, which are none of its readers")
-    for owner, _, name in sized:
-        there = hasattr(layer.get_submodule(owner.removesuffix(".config")), "config" if owner.endswith(".config") else name)
-        require(there, who, f"its {branch} layout counts {owner}.{name}, which is not there")
+    for owner, path in zip(owners, counts, strict=True):
+        there = hasattr(layer.get_submodule(owner), path.rpartition(".")[2])
+        require(there, who, f"its {branch} layout counts {path}, which is not there")
+    unread = sorted(set(layout.stacked) - set(layout.readers))
+    require(not unread, who, f"its {branch} layout stacks {unread}, which are none of its readers")
 
 
 def _check_units(view: ModelView, branch: Branch, who: str) -> None:
     config, names = view.model.config, view.adapter.layout(branch).sizes
-    unit = "channels" if branch == "mlp" else "key_value_heads" if "key_value_heads" in names else "heads"
+    unit: Size = "channels" if branch == "mlp" else "key_value_heads" if "key_value_heads" in names else "heads"
     require(unit in names, who, f"the sizes of its {branch} do not say which config attribute holds the {unit}")
-    told = {size: global_value(config, name) for size, name in names.items()}
+    told: dict[Size, Any] = {size: global_value(config, name) for size, name in names.items()}
     if told[unit] is None:
         return  # left open by the config: GPT-2's n_inner
     for number in view.numbers:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from tests.framework.plugin_files import install
 
 from billhook.cli import main
+from billhook.registry import default_registry
 from billhook.testing import save_tiny_checkpoint
 
 LAYERS = 6
@@ -33,6 +35,7 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+Installer = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +69,18 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Outcome(code=code, out=captured.out, err=captured.err)
 
     return call
+
+
+@pytest.fixture
+def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installer]:
+    """Installs a distribution for as long as the test lasts: ``installed("dist", plugin="source code")``."""
+    site = tmp_path_factory.mktemp("site")
+    monkeypatch.syspath_prepend(site)
+
+    def add(distribution: str, **modules: str) -> None:
+        install(site, distribution, modules, version="3.2")
+        default_registry.cache_clear()
+
+    yield add
+    monkeypatch.undo()
+    default_registry.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from tests.framework.cli.conftest import TEXT, Run
 from transformers import AutoModelForCausalLM
 
-from billhook import Plan
+from billhook import DropBranch, KeepChannels, Plan
 from billhook.testing import save_tiny_checkpoint
 
 
@@ -72,3 +73,121 @@ def test_a_file_that_is_no_plan_is_refused_before_the_model_is_looked_for(run: R
     done = run("apply", tmp_path / "plan.json", "no-such-model", "--out", tmp_path / "again")
     assert done.code == 1
     assert "This is not a plan" in done.err
+
+
+# Published results
+
+MULTIPRUNER = {
+    "pruned_attn_idx": [3],
+    "pruned_mlp_idx": [1, 3],
+    "pruned_attn_width": {"2": 8, "3": 16},
+    "pruned_mlp_width": {"0": 24, "4": 10},
+}
+ORDER = {"1": [["mha", 2]], "2": [["mha", 2], ["mlp", 4]]}
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    file = tmp_path / "pruning_config.json"
+    file.write_text(json.dumps(MULTIPRUNER))
+    return file
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Path:
+    file = tmp_path / "del_order_list.json"
+    file.write_text(json.dumps(ORDER))
+    return file
+
+
+def test_a_published_file_is_applied_like_a_plan(run: Run, checkpoint: Path, published: Path, tmp_path: Path) -> None:
+    done = run("apply", published, checkpoint, "--out", tmp_path / "cut", "--json")
+    assert done.code == 0
+    plan = Plan.load(tmp_path / "cut")
+    assert [str(cut) for cut in plan.cuts] == [
+        "attention 3", "mlp 1", "mlp 3", "mlp 4 to 10 channels", "attention 2 to 1 key-value groups"
+    ]  # fmt: skip
+    assert done.data["metrics"]["layer_tokens"] == 0
+
+
+def test_the_result_of_a_published_file_says_that_no_data_were_needed(
+    run: Run, checkpoint: Path, order: Path, tmp_path: Path
+) -> None:
+    done = run("apply", order, checkpoint, "--out", tmp_path / "cut")
+    assert "none needed" in done.out
+    assert "no data" in (tmp_path / "cut" / "README.md").read_text()
+
+
+def test_an_order_list_can_be_applied_for_some_steps(run: Run, checkpoint: Path, order: Path, tmp_path: Path) -> None:
+    assert run("apply", order, checkpoint, "--out", tmp_path / "cut", "--steps", 1).code == 0
+    assert Plan.load(tmp_path / "cut").cuts == (DropBranch(2, "attention"),)
+
+
+def test_the_first_channels_stay_without_reordering(
+    run: Run, checkpoint: Path, published: Path, tmp_path: Path
+) -> None:
+    assert run("apply", published, checkpoint, "--out", tmp_path / "cut", "--no-reorder").code == 0
+    assert KeepChannels(4, tuple(range(10))) in Plan.load(tmp_path / "cut").cuts
+
+
+def test_the_checkpoint_of_a_published_file_can_be_applied_again(
+    run: Run, checkpoint: Path, published: Path, tmp_path: Path
+) -> None:
+    run("apply", published, checkpoint, "--out", tmp_path / "one")
+    assert run("apply", tmp_path / "one", checkpoint, "--out", tmp_path / "two").code == 0
+    assert Plan.load(tmp_path / "two") == Plan.load(tmp_path / "one")
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_plan_that_repairs_nothing_is_applied_without_its_data(
+    run: Run, checkpoint: Path, text: Path, tmp_path: Path
+) -> None:
+    lost = tmp_path / "lost.txt"
+    shutil.copy(text, lost)
+    prune = ("prune", checkpoint, "--out", tmp_path / "one", "--layers", 1, "--estimator", "identity")
+    assert run(*prune, "--calibration", lost, "--seqlen", 16).code == 0
+    lost.unlink()
+    assert run("apply", tmp_path / "one", checkpoint, "--out", tmp_path / "two").code == 0
+    assert Plan.load(tmp_path / "two") == Plan.load(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    "option", [("--samples", 3), ("--seqlen", 8), ("--seed", 1), ("--calibration", "builtin"), ("--any-calibration",)]
+)
+def test_data_for_a_published_file_are_refused(
+    run: Run, order: Path, option: tuple[object, ...], tmp_path: Path
+) -> None:
+    done = run("apply", order, "no-such-model", "--out", tmp_path / "cut", *option)
+    assert done.code == 1
+    assert "no data are needed: leave out the calibration options" in done.err
+
+
+@pytest.mark.parametrize("option", [("--steps", 1), ("--no-reorder",)])
+def test_options_of_published_files_are_refused_with_a_plan(
+    run: Run, checkpoint: Path, pruned: Path, option: tuple[object, ...], tmp_path: Path
+) -> None:
+    done = run("apply", pruned, checkpoint, "--out", tmp_path / "again", *option)
+    assert done.code == 1
+    assert "--steps and --no-reorder are for published results" in done.err
+
+
+def test_a_published_file_for_another_model_is_refused_before_its_weights_are_read(
+    run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    bare, file = tmp_path / "config-only", tmp_path / "list.json"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    file.write_text(json.dumps({"1": [["mha", 31]]}))
+    done = run("apply", file, bare, "--out", tmp_path / "cut")
+    assert done.code == 1
+    assert "speaks of layer 31; this model has layers 0 to 5" in done.err
+
+
+def test_a_published_file_that_contradicts_itself_is_refused_before_the_model_is_looked_for(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({"1": [["mha", 3]], "2": [["mlp", 3], ["mlp", 4]]}))
+    done = run("apply", tmp_path / "list.json", "no-such-model", "--out", tmp_path / "cut")
+    assert done.code == 1
+    assert "Step 2 of this BlockPruner list must hold 2 different branches" in done.err

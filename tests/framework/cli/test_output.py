@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billhook import CutReport, DropBranch, DropLayers
 from billhook.cli import output
 
 VALUES = st.recursive(
@@ -48,3 +49,25 @@ def test_brackets_in_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> 
     output.show(made, output.facts([("path", "[dim]y[/dim]")]))
     out = capsys.readouterr().out
     assert all(text in out for text in ("[b]name[/b]", "[red]x[/red] :smile:", "[dim]y[/dim]"))
+
+
+def columns_of(*reports: CutReport) -> list[object]:
+    return [column.header for column in output.cut_table(reports).columns]
+
+
+def test_the_table_of_unrepaired_cuts_has_no_empty_columns() -> None:
+    assert columns_of(CutReport(cut=DropBranch(1, "mlp"))) == ["dropped"]
+
+
+def test_the_table_of_a_search_tells_the_objective_after_each_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = [CutReport(cut=DropBranch(n, "mlp"), score=score) for n, score in ((4, 12.3456), (2, 12.5))]
+    assert columns_of(*reports) == ["dropped", "objective"]
+    output.show(output.cut_table(reports))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "mlp" in line]
+    assert lines == [["mlp", "4", "12.346"], ["mlp", "2", "12.500"]]
+
+
+def test_a_column_is_there_for_one_cut_that_has_something_to_show() -> None:
+    repaired = CutReport(cut=DropLayers(2, 3), donor=1, r_squared=0.5, token_count=64, seconds=1.25)
+    shown = columns_of(CutReport(cut=DropBranch(1, "mlp")), repaired)
+    assert shown == ["dropped", "repaired in", "R²", "tokens", "seconds"]

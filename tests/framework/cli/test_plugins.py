@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.framework.cli.conftest import Run
-from tests.framework.plugin_files import install, offering
+from tests.framework.cli.conftest import Installer, Run
+from tests.framework.plugin_files import offering
 
-from billhook.registry import DISABLE_VARIABLE, default_registry
-
-Installer = Callable[..., None]
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installer]:
-    """Installs a distribution for as long as the test lasts: ``installed("dist", plugin="source code")``."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def add(distribution: str, **modules: str) -> None:
-        install(tmp_path, distribution, modules, version="3.2")
-        default_registry.cache_clear()
-
-    yield add
-    monkeypatch.undo()
-    default_registry.cache_clear()
-
+from billhook.registry import DISABLE_VARIABLE
 
 def test_everything_built_in_is_listed_as_loaded(run: Run) -> None:
     plugins = run("plugins", "--json").data["plugins"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from tests.framework.cli.conftest import LAYERS, Run
 from transformers import AutoModelForCausalLM
 
-from billhook import Budget, Calibration, Plan, Pruner, load
+from billhook import Budget, Calibration, DropBranch, KeepChannels, Plan, Pruner, load
 from billhook.cli.prune import how_much, parse_windows
 from billhook.errors import InvalidConfig
 from billhook.registry import default_registry
@@ -175,3 +177,116 @@ def test_each_amount_gives_its_budget() -> None:
     assert how_much(8, None, [], "all") == Budget(layers=8)
     assert how_much(None, 0.25, [], "backbone") == Budget(parameters=0.25, of="backbone")
     assert how_much(None, None, [(15, 19), (2, 3)], "all") == Budget(layers=5)
+
+
+# --- recipes and searches ----------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent.parent.parent
+
+
+def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--json", *data)
+    plan = run(*arguments, "--recipe", "uidl", "--estimator", "ridge", "--objective", "perplexity").data["plan"]
+    assert plan["selector"]["options"] == {"metric": "angular", "tokens": "last"}
+    assert plan["estimator"]["name"] == "billhook:ridge"
+    assert plan["objective"]["name"] == "billhook:perplexity"
+
+
+def test_a_recipes_strategy_keeps_its_options_beside_those_that_are_set(
+    run: Run, checkpoint: Path, data: tuple[str, ...]
+) -> None:
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 2, "--json", *data)
+    plan = run(*arguments, "--recipe", "uidl", "--set", "selector.windows=2", "--set", "selector.tokens=all").data["plan"]
+    assert plan["selector"]["options"] == {"metric": "angular", "windows": 2}
+
+
+def test_another_selector_does_not_inherit_the_recipes_options(
+    run: Run, checkpoint: Path, data: tuple[str, ...]
+) -> None:
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--json", *data)
+    plan = run(*arguments, "--recipe", "uidl", "--selector", "cosine").data["plan"]
+    assert plan["selector"] == {"name": "billhook:window-distance", "options": {}}
+
+
+def test_windows_replace_the_recipes_selector_alone(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
+    plan = run("prune", checkpoint, "--dry-run", "--recipe", "uidl", "--window", "2:4", "--json", *data).data["plan"]
+    assert [(cut["start"], cut["stop"]) for cut in plan["cuts"]] == [(2, 4)]
+    assert plan["estimator"]["name"] == "billhook:identity"
+
+
+def test_the_table_of_a_search_tells_scores_and_sums_the_cuts_up(
+    run: Run, checkpoint: Path, data: tuple[str, ...]
+) -> None:
+    out = run("prune", checkpoint, "--dry-run", "--recipe", "multipruner", "--ratio", "0.25", *data).out
+    assert re.search(r"^ dropped +objective *$", out, re.MULTILINE)
+    assert re.search(r"^mlp width +\d+ channels in layer", out, re.MULTILINE)
+    assert "without mlp" in out
+    assert "checkpoint         none, this is only the plan" in out
+
+
+def test_a_dry_run_of_a_search_plans_what_the_run_does_and_writes_nothing(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    # repaired: the search sees the repairs, so the dry run has to make them too
+    arguments = (checkpoint, "--layers", 2, "--recipe", "sleb", "--estimator", "ridge", "--out", tmp_path / "out", *data)
+    dry = run("prune", *arguments, "--dry-run", "--json")
+    assert (dry.code, list(tmp_path.iterdir())) == (0, [])
+    assert run("prune", *arguments).code == 0
+    assert Plan.from_json(json.dumps(dry.data["plan"])) == Plan.load(tmp_path / "out")
+
+
+def test_a_uniform_run_writes_a_stock_checkpoint(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = ("--recipe", "multipruner", "--ratio", "0.4", "--uniform", "--set", "selector.shares=[1,2,0]")
+    assert run("prune", checkpoint, "--out", tmp_path / "out", *arguments, *data).code == 0
+    plan = Plan.load(tmp_path / "out")
+    assert plan.selector.options["uniform"] is True
+    assert {cut.kind for cut in plan.cuts} == {"drop-layers", "keep-channels"}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    (width,) = {len(cut.kept) for cut in plan.cuts[-config["num_hidden_layers"] :] if isinstance(cut, KeepChannels)}
+    assert (config["model_type"], config["intermediate_size"]) == ("llama", width)
+
+
+def test_uniform_asks_nothing_of_a_selector_of_whole_layers(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 1, "--uniform", *data).code == 0
+    assert Plan.load(tmp_path / "out").selector.options == {}
+
+
+def test_a_padded_run_writes_a_stock_checkpoint_of_the_same_model(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = ("prune", checkpoint, "--recipe", "blockpruner", "--ratio", "0.2", *data)
+    for name, more in (("padded", ("--pad",)), ("plain", ())):
+        assert run(*arguments, "--out", tmp_path / name, *more).code == 0
+    types = [json.loads((tmp_path / name / "config.json").read_text())["model_type"] for name in ("padded", "plain")]
+    assert types == ["llama", "billhook"]
+    assert all(isinstance(cut, DropBranch) for cut in Plan.load(tmp_path / "padded").cuts)
+    ids = torch.arange(4, 24)[None]
+    logits = [load(str(tmp_path / name))[0](ids).logits for name in ("padded", "plain")]
+    torch.testing.assert_close(*logits)  # zeros are added to sums, which rounds differently at most
+
+
+def test_a_race_is_the_default_one_unless_another_is_set(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--recipe", "sleb", "--json", *data)
+    assert run(*arguments).data["plan"]["selector"]["options"] == {}
+    default = {"data": [0.0625, 0.25], "keep": [0.25, 0.06]}
+    assert run(*arguments, "--race").data["plan"]["selector"]["options"] == {"race": default}
+    own = {"data": [0.5], "keep": [0.5]}
+    done = run(*arguments, "--race", "--set", f"selector.race={json.dumps(own)}")
+    assert done.data["plan"]["selector"]["options"] == {"race": own}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
+def test_documented_commands_that_take_too_long_to_run_are_right_as_far_as_the_model(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```sh no-run\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert commands
+    for command in commands:
+        arguments = ["./not-here" if word == "smollm2" else word for word in shlex.split(command)[1:]]
+        assert "There is no model './not-here'" in run(*arguments).err, command

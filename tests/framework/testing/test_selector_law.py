@@ -12,6 +12,7 @@ import torch
 
 from billhook import Budget, Cut, DropLayers, Objective, PruningState, Selector
 from billhook.errors import InvalidConfig
+from billhook.scoring import score
 from billhook.testing import check_selector
 from billhook_strategies.perplexity import Perplexity
 
@@ -33,7 +34,7 @@ class Fine(Selector):
     def _score(self, state: PruningState, number: int) -> float:
         assert state.objective is not None
         with state.trial(DropLayers(number, number + 1)):
-            return state.objective.evaluate(state)
+            return score(state, state.objective)
 
 
 class Unprotected(Fine):

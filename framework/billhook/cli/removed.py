@@ -1,0 +1,92 @@
+"""What a plan removes, in a few words: 60 cuts of one run, one line for each kind."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from billhook.cut import Branch
+from billhook.drop_branch import DropBranch
+from billhook.drop_layers import DropLayers
+from billhook.keep_units import KeepChannels, KeepHeads
+
+if TYPE_CHECKING:
+    from billhook.cut import Cut
+
+UNITS: dict[Branch, str] = {cut.branch: cut.noun for cut in (KeepHeads, KeepChannels)}
+BRANCHES = tuple(UNITS)
+
+
+class Removed:
+    """The sum of cuts, whatever their order.
+
+    Attributes:
+        layers: whole layers, in words and in the order of the cuts; those that lost both branches come last.
+        branches: by branch, the layers that lost it and kept the other one.
+        widths: by branch and layer, the units that are left of a narrowed one.
+        others: cuts of kinds that this does not know, in their own words.
+    """
+
+    def __init__(self, cuts: Iterable[Cut]) -> None:
+        self.layers: list[str] = []
+        self.branches: dict[Branch, set[int]] = {branch: set() for branch in BRANCHES}
+        self.widths: dict[Branch, dict[int, int]] = {branch: {} for branch in BRANCHES}
+        self.others: list[str] = []
+        for cut in cuts:
+            self._add(cut)
+        both = self.branches["attention"] & self.branches["mlp"]
+        self.layers += [_where([number]) for number in sorted(both)]
+        for branch in BRANCHES:
+            self.branches[branch] -= both
+
+    def _add(self, cut: Cut) -> None:
+        if isinstance(cut, DropLayers):
+            self.layers.append(str(cut))
+            for branch, number in itertools.product(BRANCHES, cut.layers):
+                self._forget(branch, number)
+        elif isinstance(cut, DropBranch):
+            self._forget(cut.branch, cut.layer)
+            self.branches[cut.branch].add(cut.layer)
+        elif isinstance(cut, KeepChannels | KeepHeads):
+            self.widths[cut.branch][cut.layer] = len(cut.kept)
+        else:
+            self.others.append(str(cut))
+
+    def _forget(self, branch: Branch, number: int) -> None:
+        """Whatever was done to the branch before, it is gone now."""
+        self.widths[branch].pop(number, None)
+        self.branches[branch].discard(number)
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Label and text for all but whole layers."""
+        for branch in BRANCHES:
+            if self.branches[branch]:
+                yield f"without {branch}", _where(self.branches[branch])
+        for branch in BRANCHES:
+            if widths := self.widths[branch]:
+                yield f"{branch} width", _widths(widths, UNITS[branch])
+        if self.others:
+            yield "without", ", ".join(self.others)
+
+
+def _widths(by_layer: dict[int, int], units: str) -> str:
+    """``384 channels in layers 2:5, 9; 512 in layer 7``, the narrowest first."""
+    parts: list[str] = []
+    for width in sorted(set(by_layer.values())):
+        layers = {number for number, left in by_layer.items() if left == width}
+        parts.append(f"{width:,}{'' if parts else f' {units}'} in {_where(layers)}")
+    return "; ".join(parts)
+
+
+def _where(numbers: Collection[int]) -> str:
+    return f"layer{'' if len(numbers) == 1 else 's'} {', '.join(_runs(numbers))}"
+
+
+def _runs(numbers: Collection[int]) -> list[str]:
+    """Layers as half-open spans, single ones by their number: ``2:5, 9``."""
+    runs = []
+    for _, group in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        runs.append(f"{run[0]}:{run[-1] + 1}" if len(run) > 1 else str(run[0]))
+    return runs

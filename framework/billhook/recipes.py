@@ -1,0 +1,87 @@
+"""Recipe: a published method as a selector, an estimator and a merger that go together."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from billhook.errors import InvalidConfig
+from billhook.estimator import Estimator
+from billhook.merger import Merger
+from billhook.objective import Objective
+from billhook.roles import ROLES, Role, Strategy
+from billhook.selector import Selector
+
+if TYPE_CHECKING:
+    from billhook.pruner import Pruner
+
+_ARXIV = re.compile(r"\d{4}\.\d{4,5}")
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """What a method is made of, as plain objects to read, compare, and build on.
+
+    Attributes:
+        name: that users ask for: lower-case words joined by ``-``.
+        summary: what it does, in one line.
+        paper: title of the paper that it comes from; empty if there is none.
+        arxiv: the paper's number there, such as ``2505.02819``; empty if there is none.
+        selector: what goes.
+        estimator: how each loss is made up for.
+        merger: where the repair is put.
+        objective: measured before and after, and what a searching selector minimises; None for the Pruner's own.
+
+    Raises:
+        InvalidConfig: a strategy is not an object of its role, or the number is none of arXiv.
+    """
+
+    name: str
+    summary: str
+    paper: str = ""
+    arxiv: str = ""
+    selector: Selector
+    estimator: Estimator
+    merger: Merger
+    objective: Objective | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for role, info in ROLES.items():
+            given = self.strategy(role)
+            if not isinstance(given, info.base) and (given is not None or role != "objective"):
+                raise InvalidConfig(
+                    f"The {role} of the recipe {self.name!r} must be an object of the class {role.capitalize()}; got "
+                    f"{given!r}."
+                )
+        if self.arxiv and not _ARXIV.fullmatch(self.arxiv):
+            raise InvalidConfig(f"The 'arxiv' of a recipe is a number such as 2505.02819; got {self.arxiv!r}.")
+
+    def strategy(self, role: Role) -> Strategy | None:
+        """The object that plays ``role``; None for an objective that it leaves open."""
+        return cast("Strategy | None", getattr(self, role))
+
+    def pruner(self, **options: Any) -> Pruner:
+        """A Pruner that follows this recipe.
+
+        Args:
+            options: any of :class:`billhook.Pruner`, such as ``hooks``, ``cache`` or ``journal``. A strategy that is
+                given takes the place of the recipe's own.
+        """
+        from billhook.pruner import Pruner
+
+        own = {str(role): self.strategy(role) for role in ROLES}
+        return Pruner(**{**own, **options})
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called ``name`` (or ``dist:name``) among all that installed plugins offer.
+
+    Raises:
+        UnknownStrategy: nobody offers it; the nearest one is suggested.
+        AmbiguousStrategy: two distributions do.
+    """
+    from billhook.registry import default_registry
+
+    return default_registry().recipe(name)

@@ -1,0 +1,95 @@
+"""Published methods, each as its paper has it: what it does not repair is not repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from billhook import Recipe, hookimpl
+from billhook_strategies.block_pruner import BlockPruner
+from billhook_strategies.cosine import Cosine
+from billhook_strategies.fold import Fold
+from billhook_strategies.identity import Identity
+from billhook_strategies.least_squares import LeastSquares
+from billhook_strategies.multi_pruner import MultiPruner
+from billhook_strategies.perplexity import Perplexity
+from billhook_strategies.short_gpt import ShortGpt
+from billhook_strategies.sleb import Sleb
+from billhook_strategies.window_distance import WindowDistance
+
+REPLACEME = Recipe(
+    name="replaceme",
+    summary="the nearest window of layers, repaired by the map that keeps the tokens' direction best",
+    paper="ReplaceMe: Network Simplification via Depth Pruning and Transformer Block Linearization",
+    arxiv="2505.02819",
+    selector=WindowDistance(metric="cosine"),
+    estimator=Cosine(),
+    merger=Fold(),
+)
+
+RECIPES = (
+    REPLACEME,
+    Recipe(
+        name="replaceme-ls",
+        summary="the nearest window of layers, repaired by least squares",
+        paper=REPLACEME.paper,
+        arxiv=REPLACEME.arxiv,
+        selector=WindowDistance(metric="cosine"),
+        estimator=LeastSquares(),
+        merger=Fold(),
+    ),
+    Recipe(
+        name="uidl",
+        summary="the window of layers that turns each text's last token least",
+        paper="The Unreasonable Ineffectiveness of the Deeper Layers",
+        arxiv="2403.17887",
+        selector=WindowDistance(metric="angular", tokens="last"),
+        estimator=Identity(),
+        merger=Fold(),
+    ),
+    Recipe(
+        name="shortgpt",
+        summary="the single layers that turn the stream least, all at once",
+        paper="ShortGPT: Layers in Large Language Models are More Redundant Than You Expect",
+        arxiv="2403.03853",
+        selector=ShortGpt(),
+        estimator=Identity(),
+        merger=Fold(),
+    ),
+    Recipe(
+        name="sleb",
+        summary="layer by layer the one that perplexity misses least",
+        paper="SLEB: Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks",
+        arxiv="2402.09025",
+        selector=Sleb(),
+        estimator=Identity(),
+        merger=Fold(),
+        objective=Perplexity(),
+    ),
+    Recipe(
+        name="blockpruner",
+        summary="branch by branch, attention or MLP, the one that perplexity misses least",
+        paper="BlockPruner: Fine-grained Pruning for Large Language Models",
+        arxiv="2406.10594",
+        selector=BlockPruner(),
+        estimator=Identity(),
+        merger=Fold(),
+        objective=Perplexity(),
+    ),
+    Recipe(
+        name="multipruner",
+        summary="branches, then MLP channels, then attention heads, each time those that perplexity misses least",
+        paper="MultiPruner: Balanced Structure Removal in Foundation Models",
+        arxiv="2501.09949",
+        selector=MultiPruner(),
+        estimator=Identity(),
+        merger=Fold(),
+        objective=Perplexity(),
+    ),
+)
+
+
+@hookimpl
+def billhook_register_recipes(register: Callable[[Recipe], None]) -> None:
+    """``replaceme``, ``replaceme-ls``, ``uidl``, ``shortgpt``, ``sleb``, ``blockpruner``, ``multipruner``."""
+    for recipe in RECIPES:
+        register(recipe)
