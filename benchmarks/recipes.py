@@ -119,7 +119,6 @@ class Bench:
     ) -> tuple[PruneResult, list[Step]]:
         """One run; the journal makes an interrupted one go on."""
         watch = Stopwatch()
-        samples = self.options.samples if selector.needs_objective() else self.options.repair_samples
         with ProgressBars() as bars:
             pruner = Pruner(
                 selector=selector,
@@ -127,7 +126,11 @@ class Bench:
                 hooks=[watch, bars],
                 journal=self.options.work / f"{journal}.jsonl" if journal else None,
             )
-            data = Calibration(samples=samples)
+            searches = selector.needs_objective()
+            data = Calibration(
+                samples=self.options.samples if searches else self.options.repair_samples,
+                seqlen=256 if searches else 512,
+            )
             result = pruner.prune(self.model, self.tokenizer, calibration=data, budget=Budget(parameters=ratio))
         return result, watch.steps
 
@@ -244,11 +247,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.15, 0.2, 0.25])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--samples", type=int, default=8, help="calibration rows of 512 tokens for searches")
+    parser.add_argument("--samples", type=int, default=16, help="calibration rows of 256 tokens for searches")
     parser.add_argument("--repair-samples", type=int, default=64, help="the same for ReplaceMe and ShortGPT")
     parser.add_argument("--group", type=int, default=288, help="channels that go in a step (d_model / 2)")
-    parser.add_argument("--tokens", type=int, default=16384, help="tokens each perplexity is measured on")
-    parser.add_argument("--repeats", type=int, default=5, help="of each speed measurement")
+    parser.add_argument("--tokens", type=int, default=8192, help="tokens each perplexity is measured on")
+    parser.add_argument("--repeats", type=int, default=3, help="of each speed measurement")
     parser.add_argument("--work", type=Path, default=Path("recipes-output"))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from billhook.errors import CheckpointError, OutputExists
 from billhook.heterogeneous import describe_layers
+from billhook.inserted import has_inserted
 from billhook.model_card import model_card
 from billhook.padding import padded
 from billhook.plan import cut_to_data
@@ -103,10 +104,14 @@ def _refuse_uneven(model: PreTrainedModel) -> None:
     differing = describe_layers(model)
     if differing:
         more = f", and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+        way = (
+            "Repair with the merger 'fold'"
+            if has_inserted(model)
+            else "Use the selectors' option 'uniform', fill it up with zeros (pad=True, --pad)"
+        )
         raise CheckpointError(
             f"No stock checkpoint can hold this model, since its layers differ: {', '.join(differing[:NAMED])}{more}. "
-            f"Choose what goes by selectors with their option 'uniform', fill it up with zeros (pad=True, --pad), or "
-            f"save it as it is, without uniform."
+            f"{way}, or save it without uniform."
         )
 
 

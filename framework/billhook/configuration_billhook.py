@@ -31,6 +31,10 @@ class BillhookConfig(PreTrainedConfig):
         base = config_dict.get("billhook", {}).get("base")
         if base in (None, cls.model_type):
             raise ValueError("This config is of the type 'billhook' but does not say of which family (billhook.base).")
+        if base not in CONFIG_MAPPING:
+            raise ValueError(
+                f"This config is for the family {base!r}, which this transformers does not know. Update it."
+            )
         return heterogeneous_config(CONFIG_MAPPING[base]).from_dict(config_dict, **kwargs)
 
 

@@ -21,8 +21,9 @@ from billhook.tokens import Tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LOSS_TOKENS = 1024
-"""Tokens whose logits are turned to float32 at a time."""
+LOSS_TOKENS = {"cpu": 32}
+"""Tokens whose logits are turned to float32 at a time, by device; 1024 elsewhere. What a few tokens need stays in a
+CPU's cache: several times faster than all at once, for 49,152 words."""
 
 
 @attrs.frozen(kw_only=True)
@@ -129,9 +130,15 @@ def _row_loss(model: PreTrainedModel, row: Tensor) -> float:
     return summed_loss(logits, row[0, 1:])
 
 
+def loss_tokens(device: torch.device) -> int:
+    """See :data:`LOSS_TOKENS`."""
+    return LOSS_TOKENS.get(device.type, 1024)
+
+
 def summed_loss(logits: Tensor, labels: Tensor) -> float:
     """Summed cross-entropy in nats of ``logits`` ``[tokens, vocab]`` against ``labels`` ``[tokens]``, in float32."""
-    parts = zip(logits.split(LOSS_TOKENS), labels.split(LOSS_TOKENS), strict=True)
+    chunk = loss_tokens(logits.device)
+    parts = zip(logits.split(chunk), labels.split(chunk), strict=True)
     return sum(float(cross_entropy(part.float(), label, reduction="sum")) for part, label in parts)
 
 

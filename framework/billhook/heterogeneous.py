@@ -71,10 +71,10 @@ def can_be_uniform(view: ModelView, branch: Branch) -> bool:
         return True
     version = (KeepChannels if branch == "mlp" else KeepHeads)(number, units[:1]).changes(view)[number]
     assert version is not None  # narrowing never drops a layer
-    layout, config = view.adapter.layout(branch), view.model.config
-    found = view.adapter.sizes(config, branch, 1)
+    layout = view.adapter.layout(branch)
+    found = view.adapter.sizes(view.model.config, branch, 1)
     sizes = {name: found[size] for size, name in layout.sizes.items()}
-    empty = stock_model(type(view.model), config, sizes | ({"head_dim": _head_dim(view)} if "heads" in found else {}))
+    empty = stock_model(view.model, sizes | ({"head_dim": _head_dim(view)} if "heads" in found else {}))
     return empty is not None and _shapes(view.adapter.layers(empty)[-1]) == _shapes(version.module)
 
 
@@ -141,15 +141,15 @@ def _head_dim(view: ModelView) -> int:
 
 def _stock_can_hold(model: PreTrainedModel, sizes: Mapping[str, int]) -> bool:
     """Whether the family's own class, built with these sizes, has exactly our parameters."""
-    empty = stock_model(type(model), model.config, sizes)
+    empty = stock_model(model, sizes)
     return empty is not None and _shapes(empty) == _shapes(model)
 
 
-def stock_model(
-    family: type[PreTrainedModel], config: PreTrainedConfig, sizes: Mapping[str, int]
-) -> PreTrainedModel | None:
-    """A model without weights (on the meta device) of ``config`` with these sizes, or None if that is impossible."""
-    config = copy.deepcopy(config)
+def stock_model(model: PreTrainedModel, sizes: Mapping[str, int]) -> PreTrainedModel | None:
+    """``model``'s family with these sizes, on the meta device, all layers alike; None if that is impossible."""
+    family, config = family_class(model), copy.deepcopy(model.config)
+    if is_heterogeneous(model):
+        _forget(config)
     try:
         for name, value in sizes.items():
             setattr(config, name, value)
@@ -202,18 +202,13 @@ def _change_class(model: PreTrainedModel, model_class: type[PreTrainedModel]) ->
 
 
 def family_class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """The stock class behind a model of the type ``billhook``."""
-    return type(model).__mro__[2]  # the class itself, HeterogeneousLayers, the family's
-
-
-def family_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of the config of such a model as the family's own, with the sizes of an untouched layer."""
-    config = copy.deepcopy(config)
-    _forget(config)
-    return config
+    """The stock class of a model, behind the one of the type ``billhook``."""
+    # of ours, the method resolution order is: the class itself, HeterogeneousLayers, the family's
+    return type(model).__mro__[2] if is_heterogeneous(model) else type(model)
 
 
 def _forget(config: PreTrainedConfig) -> None:
+    """Make a config of the type ``billhook`` the family's own again, in place, with the sizes of an untouched layer."""
     # a config read from a file has its type as an attribute of its own, which would outlive the class
     for name in ("billhook", "auto_map", "model_type", "per_layer_config", "_heterogeneity_spec"):
         vars(config).pop(name, None)

@@ -40,7 +40,10 @@ class SkippedMLP(nn.Module):
 
 
 def _zeros(stream: Tensor) -> Tensor:
-    """A product, so that norms before it which are left alone (Falcon's) get a gradient, as distributed training asks."""
+    """A product: a norm before it that serves nothing else (Falcon's) then gets a gradient, if one of zeros.
+
+    Distributed training demands one of every parameter.
+    """
     return stream * 0
 
 

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from billhook.configuration_billhook import global_value, overrides
 from billhook.errors import CheckpointError
-from billhook.heterogeneous import BRANCHES, family_class, family_config, is_heterogeneous, stock_model
+from billhook.heterogeneous import BRANCHES, is_heterogeneous, stock_model
 from billhook.surgery import entries_of
 from billhook.writer import weight_rows
 
@@ -37,14 +37,16 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
     empty = _stock_frame(model)
     # built on the meta device and filled with these tensors: nothing is initialised at random, nor computed twice
     made = type(empty).from_pretrained(
-        None,  # type: ignore[arg-type] # as documented where config and state_dict are given
+        None,  # as documented where config and state_dict are given
         config=empty.config,
         state_dict=_filled(model, empty),
         dtype=model.dtype,
         attn_implementation=model.config._attn_implementation,
     )
     made.generation_config = copy.deepcopy(model.generation_config)
-    return cast(PreTrainedModel, made.to(model.device).eval())  # type: ignore[arg-type] # the decorator hides its signature
+    made.to(model.device)  # type: ignore[arg-type] # transformers' decorator hides nn.Module.to's signature
+    made.eval()
+    return made
 
 
 def _refuse_inserted(model: PreTrainedModel) -> None:
@@ -59,11 +61,10 @@ def _refuse_inserted(model: PreTrainedModel) -> None:
 
 def _stock_frame(model: PreTrainedModel) -> PreTrainedModel:
     """The family's model on the meta device, its layers equal and as wide as the widest of ours."""
-    config, family = family_config(model.config), family_class(model)
     channels, heads = _widest(model, "mlp"), _widest(model, "attention")
     # head_dim: many families derive it from the number of heads; those that have no such field keep all heads
     for sizes in (heads | {"head_dim": _head_dim(model)} | channels, channels):
-        found = stock_model(family, config, sizes)
+        found = stock_model(model, sizes)
         if found is not None and (sizes is channels or _fits(found, model)):
             return found
     raise CheckpointError(f"The model cannot be padded: a stock {_ours(model)['base']} takes no layers of its sizes.")

@@ -59,10 +59,11 @@ class BlockPruner(Selector):
             if view.has_branch(number, branch)
             and (self.first_attention or (number, branch) != (view.numbers[0], "attention"))
         ]
-        return [cut for cut in cuts if _possible(cut, view)]
+        return [cut for cut in cuts if possible(cut, view)]
 
 
-def _possible(cut: Cut, view: ModelView) -> bool:
+def possible(cut: Cut, view: ModelView) -> bool:
+    """Whether ``view`` can lose it now."""
     try:
         cut.check(view)
     except InvalidCut:

@@ -9,6 +9,7 @@ import attrs
 from torch.nn.functional import kl_div, log_softmax
 
 from billhook import Objective, Predictions, hookimpl
+from billhook.evaluation import loss_tokens
 
 
 @attrs.frozen
@@ -23,10 +24,13 @@ class KLDivergence(Objective):
 
     def loss(self, predictions: Predictions) -> float:
         """Summed divergence, in float32."""
-        ours = log_softmax(predictions.logits.float(), dim=-1)
-        dense = log_softmax(predictions.dense_logits().float(), dim=-1)
+        chunk = loss_tokens(predictions.logits.device)
+        total = 0.0
+        for ours, dense in zip(predictions.logits.split(chunk), predictions.dense_logits().split(chunk), strict=True):
+            found, wanted = (log_softmax(logits.float(), dim=-1) for logits in (ours, dense))
+            total += float(kl_div(found, wanted, reduction="sum", log_target=True))
         # rounding can leave a sum of positive terms just below 0; in this order, NaN stays NaN
-        return max(float(kl_div(ours, dense, reduction="sum", log_target=True)), 0.0)
+        return max(total, 0.0)
 
 
 @hookimpl

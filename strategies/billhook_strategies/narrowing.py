@@ -60,7 +60,14 @@ class Narrowing:
                     f"The budget cannot be met: {target - state.removed_parameters:,} more parameters are to go, and "
                     f"no layer can lose {self.group} more {self.branch} units. Ask for less, or allow more to be cut."
                 )
-            yield from (cut for cut in cuts if cut is not None)
+            for cut in cuts:
+                if cut is not None:
+                    yield cut
+                if cut in state.vetoed:
+                    raise InvalidConfig(
+                        f"All {self.branch} branches were to get narrower alike, but a hook vetoed {cut}. Do without "
+                        f"uniform, or without the veto."
+                    )
 
     def _cut(self, view: ModelView, number: int, rank: list[int]) -> Cut | None:
         """Keep all units of the branch but the ``group`` least important ones; None if too few would be left."""

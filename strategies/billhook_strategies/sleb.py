@@ -8,6 +8,7 @@ import attrs
 
 from billhook import Budget, Cut, DropLayers, PruningState, Race, Search, Selector, hookimpl
 from billhook.errors import InvalidConfig
+from billhook_strategies.block_pruner import possible
 
 
 @attrs.frozen(kw_only=True)
@@ -45,8 +46,8 @@ class Sleb(Selector):
                 f"(first {self.protect_first}, last {self.protect_last}). Ask for less, or protect fewer."
             )
         while not search.done:
-            view = state.model
-            yield search.best([DropLayers(n, n + 1) for n in view.numbers if n in free and len(view.numbers) > 1])
+            cuts = [DropLayers(number, number + 1) for number in state.model.numbers if number in free]
+            yield search.best([cut for cut in cuts if possible(cut, state.model)])
 
 
 @hookimpl

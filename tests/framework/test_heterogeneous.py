@@ -130,7 +130,12 @@ def test_the_config_tells_what_differs_under_the_familys_own_names(
     config = config_of(settled(model_type, *MIXED), tmp_path)
     assert config["model_type"] == "billhook"
     assert config["billhook"]["base"] == model_type
-    assert config["per_layer_config"] == {"0": {"skip": ["attention"]}, "1": channels, "2": heads, "3": {"skip": ["mlp"]}}
+    assert config["per_layer_config"] == {
+        "0": {"skip": ["attention"]},
+        "1": channels,
+        "2": heads,
+        "3": {"skip": ["mlp"]},
+    }
 
 
 def test_layers_that_are_as_they_were_have_no_entry(tmp_path: Path) -> None:

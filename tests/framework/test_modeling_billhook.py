@@ -38,7 +38,10 @@ def generated(model: PreTrainedModel, ids: Tensor = IDS, **options: Any) -> Tens
 
 
 def loss_of(model: PreTrainedModel) -> Tensor:
-    return cast(Tensor, model(input_ids=IDS, labels=IDS, use_cache=False).loss)
+    """The loss, with the same dropout every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return cast(Tensor, model(input_ids=IDS, labels=IDS, use_cache=False).loss)
 
 
 # --- decoding ----------------------------------------------------------------------------------------------------

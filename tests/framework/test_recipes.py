@@ -116,7 +116,7 @@ def test_recipes_are_listed_by_qualified_name_in_order() -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest_and_all_known_ones() -> None:
-    with pytest.raises(UnknownStrategy, match=r"No recipe is named 'multiprune'. Did you mean 'multipruner'\? Known: bl"):
+    with pytest.raises(UnknownStrategy, match=r"'multiprune'. Did you mean 'multipruner'\? Known: blockpruner, "):
         billhook.recipe("multiprune")
     with pytest.raises(UnknownStrategy, match=r"'bilhook:sleb'. Did you mean 'billhook:sleb'\?"):
         billhook.recipe("bilhook:sleb")
@@ -132,7 +132,7 @@ def test_a_name_offered_twice_is_an_error_that_names_both_and_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = registry_of(tmp_path, monkeypatch, one={"a": offering("same")}, two={"b": offering("same")})
-    with pytest.raises(AmbiguousStrategy, match=r"The recipe name 'same' is offered by one, two\. Write one:same or two"):
+    with pytest.raises(AmbiguousStrategy, match=r"recipe name 'same' is offered by one, two\. Write one:same or two"):
         registry.recipe("same")
     assert registry.recipe("two:same").name == "same"
 

@@ -1,16 +1,20 @@
-"""weight_l1: the published rule, against loops over the rows of each unit."""
+"""Unit scores: against loops over the rows of each unit, and over the tokens."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from billhook import KeepChannels, KeepHeads, ModelView, default_registry
+from billhook import DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState, default_registry
 from billhook.cut import Branch
-from billhook.testing import tiny_view
-from billhook.unit_scores import weight_l1
+from billhook.testing import tiny_tokens, tiny_view
+from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
 from billhook.writer import weight_rows
+from billhook_strategies.insert import Insert
 
 ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
 
@@ -105,3 +109,97 @@ def test_neither_biases_nor_the_writer_count() -> None:
         view.model.get_parameter("model.layers.0.mlp.down_proj.weight").mul_(3)
         view.model.get_parameter("model.layers.0.mlp.up_proj.bias").mul_(3)
     assert torch.equal(weight_l1(view, 0, "mlp"), before)
+
+
+# --- scores from activations -------------------------------------------------------------------------------------
+
+TOKENS = tiny_tokens(rows=5, seq=7, padding="both")
+
+
+def state_of(view: ModelView, tokens_per_batch: int = 14) -> PruningState:
+    return PruningState(view, TOKENS, merger=Insert(), tokens_per_batch=tokens_per_batch)
+
+
+def inner_rows(view: ModelView, number: int, branch: Branch) -> Tensor:
+    """What enters the writer for each real token, in one forward of the whole model: ``[tokens, d_inner]``."""
+    seen: list[Tensor] = []
+    writer = view.writer(number, branch)
+    handle = writer.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+    with torch.no_grad():
+        view.model(input_ids=TOKENS.ids, attention_mask=TOKENS.keep.long(), use_cache=False)
+    handle.remove()
+    return seen[0].reshape(*TOKENS.ids.shape, -1)[TOKENS.keep].double()
+
+
+def rms(values: list[float]) -> float:
+    return math.sqrt(mean([value * value for value in values]))
+
+
+def assert_near(found: Tensor, wanted: Sequence[float]) -> None:
+    # activations of one row more or less at a time, in float32
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_inner_norms_are_those_of_the_real_tokens(name: str, branch: Branch) -> None:
+    view = tiny_view(ADAPTERS[name])
+    state = state_of(view)
+    rows = inner_rows(view, 1, branch)
+    assert len(rows) == TOKENS.token_count < TOKENS.ids.numel()
+    assert_near(measure_inner_norms(state)[1, branch], [rms(column) for column in rows.T.tolist()])
+    state.close()
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_wanda_is_what_loops_over_weights_and_tokens_give(name: str, branch: Branch) -> None:
+    view = tiny_view(ADAPTERS[name])
+    state = state_of(view)
+    rows, weight = inner_rows(view, 1, branch), weight_rows(view.writer(1, branch))
+    columns = [rms(rows[:, entry].tolist()) * sum(abs(float(w)) for w in weight[entry]) for entry in range(len(weight))]
+    width = len(columns) // (count := len(view.units(1, branch)))
+    wanted = [sum(columns[unit * width : (unit + 1) * width]) for unit in range(count)]
+    assert_near(wanda(view, 1, branch, measure_inner_norms(state)), wanted)
+    state.close()
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+def test_the_activation_of_a_unit_is_its_length(branch: Branch) -> None:
+    view = tiny_view()
+    state = state_of(view)
+    rows = inner_rows(view, 1, branch).unflatten(1, (len(view.units(1, branch)), -1))
+    by_unit = rows.transpose(0, 1).tolist()  # [units, tokens, width]
+    wanted = [math.sqrt(mean([sum(x * x for x in token) for token in unit])) for unit in by_unit]
+    assert_near(activation(view, 1, branch, measure_inner_norms(state)), wanted)
+    state.close()
+
+
+def test_they_are_measured_on_the_model_as_it_is_now() -> None:
+    view = tiny_view()
+    state = state_of(view)
+    for cut in (KeepChannels(1, (0, 3, 7)), KeepHeads(2, (1,)), DropBranch(0, "mlp"), DropLayers(3, 4)):
+        state.merger.merge(state.model, cut, None)
+        state.record(cut)
+    found = measure_inner_norms(state)
+    assert sorted(found) == [(0, "attention"), (1, "attention"), (1, "mlp"), (2, "attention"), (2, "mlp")]
+    assert_near(found[1, "mlp"], [rms(column) for column in inner_rows(state.model, 1, "mlp").T.tolist()])
+    assert len(wanda(state.model, 1, "mlp", found)) == 3
+    assert len(activation(state.model, 2, "attention", found)) == 1
+    state.close()
+
+
+def test_the_split_into_batches_does_not_matter_for_them() -> None:
+    found = []
+    for size in (1, 1000):
+        state = state_of(tiny_view(), size)
+        found.append(measure_inner_norms(state)[2, "mlp"])
+        state.close()
+    assert_near(found[0], found[1].tolist())
+
+
+def test_measuring_leaves_no_hooks_behind() -> None:
+    state = state_of(tiny_view())
+    measure_inner_norms(state)
+    assert not any(module._forward_pre_hooks for module in state.model.model.modules())
+    state.close()

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from billhook import Cut, DropBranch, KeepChannels, KeepHeads, default_registry
 from billhook.adapter import Adapter
+from billhook.cut import Branch
 from billhook.heterogeneous import settle
 from billhook.inserted import insert_after
 from billhook.model_view import ModelView
@@ -45,7 +46,8 @@ def settled(given: Adapter | str | ModelView = "llama", *cuts: Cut, **config: An
     """:func:`cut_view`'s model with a config that describes it; :data:`MIXED` if no cuts are given."""
     view = cut_view(given, *(cuts or MIXED), **config)
     settle(view)
-    return view.model.eval()
+    view.model.eval()
+    return view.model
 
 
 @st.composite
@@ -56,11 +58,12 @@ def settled_models(draw: st.DrawFn, *, inserted: bool = True) -> PreTrainedModel
     for cut in draw(cut_sequences(view)):
         cut.remove_from(view)
     for number in draw(st.sets(st.sampled_from(view.numbers), max_size=2)) if inserted else ():
-        branch = "mlp" if view.has_branch(number, "mlp") else "attention"
+        branch: Branch = "mlp" if view.has_branch(number, "mlp") else "attention"
         layer = view.layer(number)
         insert_after(layer, view.adapter.output(layer, branch), random_map(view.d_model, bias=draw(st.booleans())))
     settle(view)
-    return view.model.eval()
+    view.model.eval()
+    return view.model
 
 
 def reloaded(folder: Path, **options: Any) -> PreTrainedModel:

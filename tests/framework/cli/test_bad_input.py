@@ -221,15 +221,6 @@ def test_rows_longer_than_the_table_of_positions_are_refused_before_the_model_is
     assert "Rows of 65 tokens are too long: this gpt2 model has 64 positions" in error
 
 
-@pytest.mark.usefixtures("no_weights")
-def test_what_no_checkpoint_can_hold_is_refused_before_the_model_is_loaded(run: Run, in_place: Place) -> None:
-    before = in_place.contents()
-    error = refused(run("prune", "model", *QUICK.split(), "--layers", 1, "--merger", "insert", "--out", "out"))
-    assert "no stock checkpoint can hold" in error
-    assert "merger 'fold'" in error
-    assert in_place.contents() == before
-
-
 @pytest.mark.usefixtures("no_weights", "in_place")
 def test_what_cannot_be_folded_is_refused_before_the_model_is_loaded(run: Run) -> None:
     error = refused(run("prune", "post-norm", *QUICK.split(), "--layers", 1, "--out", "out"))

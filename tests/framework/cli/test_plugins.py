@@ -10,6 +10,7 @@ from tests.framework.plugin_files import offering
 
 from billhook.registry import DISABLE_VARIABLE
 
+
 def test_everything_built_in_is_listed_as_loaded(run: Run) -> None:
     plugins = run("plugins", "--json").data["plugins"]
     built_in = {plugin["name"]: plugin for plugin in plugins if plugin["distribution"] == "billhook"}

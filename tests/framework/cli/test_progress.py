@@ -13,7 +13,6 @@ from billhook import Budget, Pruner, SearchProgress, recipe
 from billhook.cli.progress import ProgressBars
 from billhook.testing import tiny_model, tiny_tokens
 
-
 NEWS = SearchProgress(
     step=3,
     candidates=60,
@@ -107,8 +106,8 @@ def test_a_search_shows_its_step_what_is_gone_the_time_left_and_the_best_candida
 
 def test_what_is_not_known_yet_is_not_shown() -> None:
     with ProgressBars(terminal()) as bars:
-        unknown = {"best": "", "best_score": math.nan, "seconds_left": math.nan, "removed": 0, "target": 900}
-        bars.billhook_on_search(attrs.evolve(NEWS, **unknown))
+        early = attrs.evolve(NEWS, best="", best_score=math.nan, seconds_left=math.nan, removed=0, target=900)
+        bars.billhook_on_search(early)
         assert [task.fields["count"] for task in bars.tasks] == ["step 3, 0/900 parameters", "12/60 left"]
 
 

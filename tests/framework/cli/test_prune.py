@@ -196,7 +196,8 @@ def test_a_recipes_strategy_keeps_its_options_beside_those_that_are_set(
     run: Run, checkpoint: Path, data: tuple[str, ...]
 ) -> None:
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 2, "--json", *data)
-    plan = run(*arguments, "--recipe", "uidl", "--set", "selector.windows=2", "--set", "selector.tokens=all").data["plan"]
+    settings = ("--set", "selector.windows=2", "--set", "selector.tokens=all")
+    plan = run(*arguments, "--recipe", "uidl", *settings).data["plan"]
     assert plan["selector"]["options"] == {"metric": "angular", "windows": 2}
 
 
@@ -228,7 +229,8 @@ def test_a_dry_run_of_a_search_plans_what_the_run_does_and_writes_nothing(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
     # repaired: the search sees the repairs, so the dry run has to make them too
-    arguments = (checkpoint, "--layers", 2, "--recipe", "sleb", "--estimator", "ridge", "--out", tmp_path / "out", *data)
+    method = ("--recipe", "sleb", "--estimator", "ridge", "--layers", 2)
+    arguments = (checkpoint, *method, "--out", tmp_path / "out", *data)
     dry = run("prune", *arguments, "--dry-run", "--json")
     assert (dry.code, list(tmp_path.iterdir())) == (0, [])
     assert run("prune", *arguments).code == 0
@@ -269,6 +271,17 @@ def test_a_padded_run_writes_a_stock_checkpoint_of_the_same_model(
     torch.testing.assert_close(*logits)  # zeros are added to sums, which rounds differently at most
 
 
+def test_an_inserted_repair_is_saved_as_a_model_whose_layers_differ(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    arguments = ("prune", checkpoint, "--layers", 1, "--merger", "insert", *data)
+    assert run(*arguments, "--out", tmp_path / "out").code == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "billhook"
+    done = run(*arguments, "--out", tmp_path / "stock", "--uniform")
+    assert (done.code, done.err.count("\n"), (tmp_path / "stock").exists()) == (1, 1, False)
+    assert "No stock checkpoint can hold this model, since its layers differ" in done.err
+
+
 def test_a_race_is_the_default_one_unless_another_is_set(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--recipe", "sleb", "--json", *data)
     assert run(*arguments).data["plan"]["selector"]["options"] == {}
@@ -284,7 +297,8 @@ def test_documented_commands_that_take_too_long_to_run_are_right_as_far_as_the_m
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```sh no-run\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh no-run\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines()]
     assert commands
     for command in commands:

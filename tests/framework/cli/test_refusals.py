@@ -15,7 +15,7 @@ OPTIONS = {
     "--recipe shortgpt --set objective.kl=0.5": "no objective is named. Add --objective NAME",
     "--selector block-pruner": "are not repaired yet (drop-branch). Use the estimator 'identity'",
     "--recipe multipruner --estimator ridge": "(drop-branch, keep-channels, keep-heads). Use the estimator 'identity'",
-    "--recipe blockpruner --uniform": "makes them differ (drop-branch) and has no option 'uniform'. Use one that has it,",
+    "--recipe blockpruner --uniform": "makes them differ (drop-branch) and has no option 'uniform'. Use one that",
     "--recipe shortgpt --race": "has no option 'race'. Leave it out",
     "--recipe sleb --journal one --no-journal": "contradict each other",
     "--recipe shortgpt --journal one": "does not search: leave out --journal",
@@ -29,7 +29,7 @@ MODELS = {
     "llama --recipe blockpruner --ratio 0.97": "means 14,015 parameters, but the layers have only 12,384 and something",
     "llama --recipe sleb --ratio 0.97": "the model has 6 and one must stay",
     "olmo2 --recipe multipruner --ratio 0.1": "The attention branches of this model cannot get narrower",
-    "gpt2 --recipe multipruner --ratio 0.1 --uniform": "no stock checkpoint could hold them. Leave out what narrows them",
+    "gpt2 --recipe multipruner --ratio 0.1 --uniform": "no stock checkpoint could hold them. Leave out",
 }
 """Wrong for that model."""
 
