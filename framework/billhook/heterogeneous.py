@@ -75,7 +75,11 @@ def can_be_uniform(view: ModelView, branch: Branch) -> bool:
     found = view.adapter.sizes(view.model.config, branch, 1)
     sizes = {name: found[size] for size, name in layout.sizes.items()}
     empty = stock_model(view.model, sizes | ({"head_dim": _head_dim(view)} if "heads" in found else {}))
-    return empty is not None and _shapes(view.adapter.layers(empty)[-1]) == _shapes(version.module)
+    if empty is None:
+        return False
+    # only what changed is compared: an earlier stage may have made the other branch narrower than the config says
+    stock, before = _shapes(view.adapter.layers(empty)[-1]), _shapes(view.layer(number))
+    return all(stock.get(name) == shape for name, shape in _shapes(version.module).items() if shape != before[name])
 
 
 def _differs(view: ModelView) -> bool:

@@ -227,6 +227,19 @@ class Search:
         return max(0.0, whole * steps - spent)
 
 
+def refuse_hopeless(state: PruningState, target: int, most: int) -> None:
+    """Raise :class:`InvalidConfig` before any work if the ``most`` parameters that may be cut are too few.
+
+    ``target`` counts from the dense model, as everywhere.
+    """
+    missing = target - state.removed_parameters
+    if missing > most:
+        raise InvalidConfig(
+            f"The budget cannot be met: {missing:,} more parameters are to go, and all that may be cut has {most:,}. "
+            f"Ask for less, or allow more to be cut."
+        )
+
+
 Running = tuple[Candidate, Tensor, "OpenBatch"]
 
 

@@ -8,8 +8,10 @@ from typing import Literal
 import attrs
 
 from billhook import Budget, Cut, DropBranch, ModelView, PruningState, Race, Search, Selector, hookimpl
+from billhook.candidate import Candidate
 from billhook.cut import Branch
 from billhook.errors import InvalidConfig, InvalidCut
+from billhook.search import refuse_hopeless
 
 _BRANCHES: dict[str, tuple[Branch, ...]] = {"mix": ("attention", "mlp"), "mha": ("attention",), "mlp": ("mlp",)}
 
@@ -46,11 +48,13 @@ class BlockPruner(Selector):
 
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
         """Branches until the dense model has lost what the budget says, or a little more."""
-        search = Search(state, budget.parameter_count(state.dense), race=self.race)
+        target = budget.parameter_count(state.dense)
+        search = Search(state, target, race=self.race)
+        refuse_hopeless(state, target, self._most(state.model))
         while not search.done:
             yield search.best(self._candidates(state.model))
 
-    def _candidates(self, view: ModelView) -> list[Cut]:
+    def _candidates(self, view: ModelView) -> list[DropBranch]:
         allowed = _BRANCHES[self.branches]
         cuts = [
             DropBranch(number, branch)
@@ -60,6 +64,17 @@ class BlockPruner(Selector):
             and (self.first_attention or (number, branch) != (view.numbers[0], "attention"))
         ]
         return [cut for cut in cuts if possible(cut, view)]
+
+
+    def _most(self, view: ModelView) -> int:
+        """Parameters of all that may go; of a layer that may lose all its branches, the layer's."""
+        most = 0
+        for number in view.numbers:
+            cuts = [cut for cut in self._candidates(view) if cut.layer == number]
+            whole = len(cuts) == sum(view.has_branch(number, branch) for branch in _BRANCHES["mix"])
+            layer = sum(parameter.numel() for parameter in view.layer(number).parameters())
+            most += layer if whole else sum(Candidate.of(cut, view).parameters for cut in cuts)
+        return most
 
 
 def possible(cut: Cut, view: ModelView) -> bool:

@@ -9,9 +9,11 @@ import attrs
 from torch import Tensor
 
 from billhook import Cut, KeepChannels, KeepHeads, ModelView, PruningState, Race, Search
+from billhook.candidate import Candidate
 from billhook.cut import Branch
 from billhook.errors import InvalidConfig
 from billhook.heterogeneous import can_be_uniform
+from billhook.search import refuse_hopeless
 from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
 
 Score = Literal["weight-l1", "wanda", "activation"]
@@ -44,6 +46,7 @@ class Narrowing:
         if state.removed_parameters >= target:
             return
         ranks = self._ranks(state)
+        refuse_hopeless(state, target, self._most(state.model, ranks))
         if self.uniform:
             yield from self._evenly(state, target, ranks)
             return
@@ -73,10 +76,19 @@ class Narrowing:
         """Keep all units of the branch but the ``group`` least important ones; None if too few would be left."""
         present = set(view.units(number, self.branch))
         kept = [unit for unit in rank if unit in present][: -self.group]
-        if not kept:
-            return None
+        return self._kept(number, kept) if kept else None
+
+    def _most(self, view: ModelView, ranks: dict[int, list[int]]) -> int:
+        """Parameters of all groups that may go."""
+        groups = {number: (len(rank) - 1) // self.group for number, rank in ranks.items()}
+        if self.uniform:
+            groups = dict.fromkeys(groups, min(groups.values(), default=0))
+        smallest = [self._kept(n, rank[: len(rank) - groups[n] * self.group]) for n, rank in ranks.items() if groups[n]]
+        return sum(Candidate.of(cut, view).parameters for cut in smallest)
+
+    def _kept(self, number: int, units: list[int]) -> Cut:
         make = KeepChannels if self.branch == "mlp" else KeepHeads
-        return make(number, tuple(sorted(kept)))
+        return make(number, tuple(sorted(units)))
 
     def _ranks(self, state: PruningState) -> dict[int, list[int]]:
         """By layer, the original numbers of its units, the most important first; ties to the lower number."""

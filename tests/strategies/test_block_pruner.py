@@ -33,7 +33,7 @@ def silent(view: ModelView, *which: tuple[int, Branch]) -> ModelView:
 
 
 def all_silent(view: ModelView) -> ModelView:
-    return silent(view, *((number, branch) for number in view.numbers for branch in ("attention", "mlp")))  # type: ignore[misc] # literals
+    return silent(view, *((number, branch) for number in view.numbers for branch in ("attention", "mlp")))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "falcon", "gemma3_text"])
@@ -83,7 +83,7 @@ def test_it_is_kept_to_the_last() -> None:
 
 def test_ties_go_to_the_lower_layer_and_to_attention_first() -> None:
     found = select(BlockPruner(), Budget(parameters=0.5), all_silent(tiny_view()))
-    order: list[Cut] = [DropBranch(0, "mlp"), *(DropBranch(n, b) for n in (1, 2) for b in ("attention", "mlp"))]  # type: ignore[arg-type] # literals
+    order: list[Cut] = [DropBranch(0, "mlp"), *(DropBranch(n, b) for n in (1, 2) for b in ("attention", "mlp"))]
     assert found.cuts == order[: len(found.cuts)]
     assert len(found.cuts) > 3
 

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from billhook import Budget, Cut, KeepChannels, ModelView, Pruner, PruningState, Race
+from billhook import Budget, Cut, DropBranch, KeepChannels, ModelView, Pruner, PruningState, Race
 from billhook.errors import InvalidConfig
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_view
 from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
@@ -69,7 +69,7 @@ def test_it_makes_the_cuts_of_the_naive_search(family: str, score: Any) -> None:
 
 
 @pytest.mark.parametrize("race", [None, Race()], ids=["exact", "racing"])
-@pytest.mark.parametrize("group", [1, 5, 24])
+@pytest.mark.parametrize("group", [1, 5, 11])
 def test_the_budget_is_met_by_less_than_one_group_more(group: int, race: Race | None) -> None:
     found = select(Channels(group=group, race=race), Budget(parameters=0.05), tiny_view())
     assert 0 <= found.overshoot < 3 * 16 * group + 2 * group  # columns of three matrices and two biases
@@ -112,16 +112,12 @@ def test_uniform_results_are_loaded_by_stock_code(family: str, tmp_path: Path) -
 
 
 def test_layers_without_an_mlp_are_passed_over() -> None:
-    from billhook import DropBranch
-
     found = select(Channels(group=GROUP), Budget(parameters=0.2), tiny_view(), done=[DropBranch(1, "mlp")])
     assert {cut.layer for cut in found.cuts if isinstance(cut, KeepChannels)} <= {0, 2, 3}
     assert found.cuts
 
 
 def test_a_budget_that_is_met_already_asks_for_nothing() -> None:
-    from billhook import DropBranch
-
     assert select(Channels(), Budget(parameters=0.05), tiny_view(), done=[DropBranch(1, "mlp")]).cuts == []
 
 

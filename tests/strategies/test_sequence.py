@@ -70,7 +70,7 @@ def test_stages_without_a_share_are_passed_over() -> None:
 
 
 def test_a_single_stage_is_that_selector() -> None:
-    budget, view = Budget(parameters=0.3), tiny_view(num_hidden_layers=6)
+    budget, view = Budget(parameters=0.3), tiny_view(num_hidden_layers=4)
     for selector in (BlockPruner(), Sleb(), ShortGpt(), Channels(group=3)):
         assert select(Sequence([(selector, 5)]), budget, view).cuts == select(selector, budget, view).cuts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def influences(view: ModelView) -> list[float]:
     """1 − the mean over tokens of ⟨x, y⟩ / ‖x‖‖y‖, x entering a layer and y leaving it."""
     streams = own_streams(view, TOKENS)
     found = []
-    for entering, leaving in zip(streams, streams[1:], strict=False):
+    for entering, leaving in itertools.pairwise(streams):
         cosines = [
             float(x @ y / (x.square().sum().sqrt() * y.square().sum().sqrt()))
             for x, y in zip(entering, leaving, strict=True)
