@@ -61,7 +61,7 @@ def run(model: PreTrainedModel, tokens: Tokens, only: str, steps: int, cache_mib
     """One search: which branches went, the perplexity afterwards, seconds, memory and work."""
     view = ModelView(model, default_registry().adapter_for(model.config.model_type))
     budget = CacheBudget(host=cache_mib * MIB, device=cache_mib * MIB)
-    state = PruningState(view, tokens, merger=Fold(), objective=Perplexity(), cache=budget, tokens_per_batch=2048)
+    state = PruningState(view, tokens, merger=Fold(), objective=Perplexity(), cache=budget, tokens_per_batch=1024)
     search = Search(state, view.parameter_count, race=Race() if only == "racing" else None)
     for batch in state.flow.batches[:1]:  # warm up
         model(input_ids=batch.ids.to(view.device), use_cache=False)

@@ -83,7 +83,7 @@ def _strategies() -> Iterator[str]:
         for name in default_registry().qualified_names(role):
             distribution, _, short = name.partition(":")
             if distribution == "billhook":
-                factory = default_registry()._factory(role, name)
+                factory = default_registry()._offers[role][short][distribution]
                 made = factory.func if isinstance(factory, functools.partial) else factory
                 classes.setdefault(cast("type[Any]", made), []).append(f"`{short}`")
         for cls, names in sorted(classes.items(), key=lambda item: item[0].__name__):

@@ -26,6 +26,7 @@ HOOKS: dict[str, Callable[..., object]] = {
 REQUIRED: dict[str, dict[str, Any]] = {
     "billhook:fixed-windows": {"spans": [[1, 2]]},
     "billhook:published": {"content": {"1": [["mlp", 2]]}},
+    "billhook:sequence": {"stages": [{"selector": "block-pruner"}]},
 }
 """Options without a default, for strategies that have some."""
 

@@ -65,7 +65,6 @@ class BlockPruner(Selector):
         ]
         return [cut for cut in cuts if possible(cut, view)]
 
-
     def _most(self, view: ModelView) -> int:
         """Parameters of all that may go; of a layer that may lose all its branches, the layer's."""
         most = 0

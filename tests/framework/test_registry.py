@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.framework.plugin_files import install, offering
 
-from billhook import Adapter, Estimator, LinearMap, Registry, Regression, default_registry, hookimpl
+from billhook import Adapter, Estimator, LinearMap, Race, Registry, Regression, default_registry, hookimpl
 from billhook.errors import (
     AmbiguousStrategy,
     BillhookError,
@@ -26,9 +26,13 @@ from billhook.errors import (
 )
 from billhook.registry import DISABLE_VARIABLE, GROUP, StrategySpec
 from billhook.roles import ROLES, Role, Strategy
+from billhook_strategies.block_pruner import BlockPruner
+from billhook_strategies.channels import Channels
 from billhook_strategies.fold import Fold
 from billhook_strategies.perplexity import Perplexity
 from billhook_strategies.ridge import Ridge
+from billhook_strategies.sequence import Stage
+from billhook_strategies.sleb import Sleb
 from billhook_strategies.window_distance import WindowDistance
 
 REGISTRY = default_registry()
@@ -491,6 +495,7 @@ def every_strategy() -> list[tuple[Role, str]]:
 REQUIRED: dict[str, dict[str, Any]] = {
     "billhook:fixed-windows": {"spans": [[1, 2]]},
     "billhook:published": {"content": {"1": [["mlp", 2]]}},
+    "billhook:sequence": {"stages": [{"selector": "block-pruner"}]},
 }
 """Options that have no default."""
 
@@ -514,13 +519,22 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of an option's type, near the ranges that make sense."""
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
+    if kind is Race:
+        return st.sampled_from([Race(), Race(data=(0.1, 0.5), keep=(0.5, 0.2))])
+    if get_origin(kind) is tuple and get_args(kind)[0] is Stage:
+        return st.sampled_from([(Stage(BlockPruner(branches="mha"), 0.3), Stage(Channels(group=2))), (Stage(Sleb()),)])
+    if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
+        first = get_args(kind)[0]
+        distinct = st.permutations(get_args(first)) if get_origin(first) is Literal else None
+        return st.tuples(*map(values, get_args(kind))) if distinct is None else distinct.map(tuple)
     if get_origin(kind) is tuple:
         return st.integers(1, 9).map(lambda start: ((start, start + 1), (start + 3, start + 5)))
     if get_origin(kind) is Mapping:  # of a published file
         return st.sampled_from([{"pruned_mlp_idx": [2]}, {"1": [["mha", 1]], "2": [["mha", 1], ["mlp", 3]]}])
     if get_origin(kind) is UnionType:
         return st.none() | values(next(part for part in get_args(kind) if part is not NoneType))
-    return {bool: st.booleans(), int: st.integers(0, 6), float: st.floats(0, 6)}[kind]
+    presets = st.sampled_from(["default", "llama-2", "qwen2.5-7b", "no such preset"])
+    return {bool: st.booleans(), int: st.integers(0, 6), float: st.floats(0, 6), str: presets}[kind]
 
 
 @pytest.mark.parametrize(("role", "cls"), every_class(), ids=lambda value: getattr(value, "__name__", value))

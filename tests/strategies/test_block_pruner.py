@@ -14,7 +14,7 @@ from billhook.testing import tiny_model, tiny_view
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.kl_divergence import KLDivergence
 from tests.framework.naive_search import branches, naive_search
-from tests.strategies.selecting import TOKENS, first_cut, select
+from tests.strategies.selecting import TOKENS, first_cut, select, state_of
 
 FIRST = DropBranch(0, "attention")
 
@@ -96,9 +96,26 @@ def test_a_layer_that_loses_both_branches_goes_as_a_whole() -> None:
     assert found.overshoot == 0
 
 
-def test_a_budget_that_only_the_first_attention_could_meet_is_refused() -> None:
-    with pytest.raises(InvalidConfig, match=r"The budget cannot be met: .* nothing that may be cut is left"):
-        select(BlockPruner(), Budget(parameters=0.795), tiny_view())
+@pytest.mark.parametrize(
+    ("selector", "ratio"),
+    [(BlockPruner(), 0.795), (BlockPruner(branches="mlp"), 0.5), (BlockPruner(branches="mha"), 0.3)],
+)
+def test_what_all_it_may_cut_is_too_little_for_is_refused_before_anything_is_scored(
+    selector: BlockPruner, ratio: float
+) -> None:
+    with state_of(tiny_view()) as state:
+        message = r"cannot be met: [\d,]+ more parameters are to go, and all that may be cut has [\d,]+\. Ask for less"
+        with pytest.raises(InvalidConfig, match=message):
+            next(selector.select(state, Budget(parameters=ratio)))
+        assert state.flow.runner.layer_tokens == 0
+
+
+def test_what_only_turns_out_too_little_is_refused_then() -> None:
+    """One branch must stay: which one, nobody knows beforehand."""
+    view = tiny_view()
+    budget = Budget(parameters=(view.layer_parameter_count - 10) / view.parameter_count)
+    with pytest.raises(InvalidConfig, match=r"cannot be met: [\d,]+ more parameters are to go, and nothing .* is left"):
+        select(BlockPruner(first_attention=True), budget, view)
 
 
 def test_it_yields_branches_and_needs_an_objective() -> None:

@@ -87,8 +87,19 @@ def test_every_mlp_keeps_a_channel() -> None:
     most = sum(p.numel() for n in view.numbers for p in view.layer(n).get_submodule("mlp").parameters())
     found = select(Channels(group=7), Budget(parameters=0.6 * most / view.parameter_count), view)
     assert {len(found.model.units(number, "mlp")) for number in view.numbers} <= {3, 10, 17, 24}
-    with pytest.raises(InvalidConfig, match=r"cannot be met: [\d,]+ more parameters are to go"):
-        select(Channels(group=7), Budget(parameters=most / view.parameter_count), view)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_a_budget_beyond_that_is_refused_before_anything_is_scored(uniform: bool) -> None:
+    """Of 24 channels in groups of 7, three remain: 3136 of 10320 parameters can go."""
+    selector = Channels(group=7, uniform=uniform)
+    with state_of(tiny_view()) as state:
+        most = 4 * 21 * (3 * 16 + 2)
+        message = rf"cannot be met: [\d,]+ more parameters are to go, and all that may be cut has {most:,}\."
+        with pytest.raises(InvalidConfig, match=message):
+            next(selector.select(state, Budget(parameters=(most + 1) / state.dense.parameter_count)))
+        assert state.flow.runner.layer_tokens == 0
+    assert select(selector, Budget(parameters=most / tiny_view().parameter_count), tiny_view()).overshoot == 0
 
 
 @pytest.mark.parametrize("score", SCORES)

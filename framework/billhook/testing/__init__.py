@@ -13,7 +13,7 @@ Testing an estimator of your own takes one line; the suite checks what :class:`b
         found = MyEstimator(strength=0.1).estimate(problem.regression)
         assert (found.weight - problem.truth.weight).abs().max() < 0.5
 
-``check_selector``, ``check_merger`` and ``check_adapter`` do the same for the other roles. Only what draws examples
+``check_selector``, ``check_merger``, ``check_objective`` and ``check_adapter`` do the same for the other roles. Only what draws examples
 needs hypothesis (``pip install 'billhook[test]'``).
 """
 
@@ -27,6 +27,7 @@ _HOME = {
     "check_adapter": "adapter_law",
     "check_estimator": "estimator_law",
     "check_merger": "merger_law",
+    "check_objective": "objective_law",
     "check_selector": "selector_law",
     "cut_sequences": "generated",
     "cuts": "generated",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from billhook.testing.models import tiny_tokenizer as tiny_tokenizer
     from billhook.testing.models import tiny_tokens as tiny_tokens
     from billhook.testing.models import tiny_view as tiny_view
+    from billhook.testing.objective_law import check_objective as check_objective
     from billhook.testing.planted import PlantedProblem as PlantedProblem
     from billhook.testing.planted import planted_problem as planted_problem
     from billhook.testing.planted import random_map as random_map

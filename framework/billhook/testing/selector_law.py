@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import attrs
 
@@ -16,7 +17,7 @@ from billhook.linear_map import LinearMap
 from billhook.merger import Merger
 from billhook.model_view import ModelView
 from billhook.objective import Objective
-from billhook.registry import Registry
+from billhook.registry import Registry, default_registry
 from billhook.selector import Selector
 from billhook.state import PruningState
 from billhook.testing.expect import Snapshot, check_options, fail, raises, require
@@ -34,107 +35,144 @@ def check_selector(
     budgets: Sequence[Budget] = BUDGETS,
     protected: Sequence[int] = (0, LAYERS - 1),
     meets_budget: bool = True,
+    at_once: int = 1,
+    refuses_early: bool = True,
     objective: Objective | None = None,
     registry: Registry | None = None,
 ) -> None:
     """Raise AssertionError unless ``selector`` keeps the promises of :class:`billhook.Selector`.
 
-    It is tried on Llama models of 8 tiny layers, on padded tokens.
+    It is tried on Llama models of 8 tiny layers, on padded tokens. A selector of whole layers must drop exactly as many
+    as the budget means; any other goes on until as many parameters are gone, and no further.
 
     Args:
         selector: what to check; its options as they are.
         budgets: how much it is asked to remove.
         protected: layers that it must never touch.
         meets_budget: False for one that ignores the budget by design.
-        objective: for selectors that search; they find it in the state.
+        at_once: cuts that it makes before it looks at the budget again.
+        refuses_early: False for one that cannot tell before the first cut that a budget cannot be met.
+        objective: for selectors that search; perplexity if they need one and None is given.
         registry: where its name is looked up for the round trip of its options; all installed plugins if None.
     """
+    trial = _Trial(selector, objective or _default_objective(selector, registry))
     for budget in budgets:
-        cuts = _run(selector, budget, objective)
-        gone = _removed(selector, cuts)
+        cuts = trial.run(budget, protected)
         require(bool(cuts), selector, f"a budget of {budget} gave no cut")
-        require(not gone & set(protected), selector, f"it cut protected layers {sorted(gone & set(protected))}")
         if meets_budget:
-            _check_budget(selector, budget, gone)
-        require(_run(selector, budget, objective) == cuts, selector, "the same state gave two different answers")
-    _check_veto(selector, budgets[0], objective)
+            trial.check_budget(budget, at_once)
+        require(trial.run(budget, protected) == cuts, selector, "the same state gave two different answers")
+    trial.check_veto(budgets[0])
     if meets_budget:
-        _check_impossible(selector, len(protected), objective)
+        trial.check_impossible(len(protected), refuses_early)
+    if selector.needs_objective():
+        trial.check_need(budgets[0])
     check_options("selector", selector, registry)
 
 
-def _run(selector: Selector, budget: Budget, objective: Objective | None) -> list[Cut]:
-    """Select and cut in turns, as a Pruner does, looking for changes in between."""
-    with _state(objective) as state:
-        cuts = selector.select(state, budget)
-        while (cut := _next_untouched(selector, state, cuts)) is not None:
-            _check_cut(selector, state.model, cut)
-            state.merger.merge(state.model, cut, None)
-            state.record(cut)
-        return state.cuts
+def _default_objective(selector: Selector, registry: Registry | None) -> Objective | None:
+    if not selector.needs_objective():
+        return None
+    return cast(Objective, (registry or default_registry()).create("objective", "billhook:perplexity"))
 
 
-def _next_untouched(selector: Selector, state: PruningState, cuts: Iterator[Cut]) -> Cut | None:
-    before = [Snapshot(state.dense), Snapshot(state.model)]
-    model, done = state.model, list(state.cuts)
-    cut = next(cuts, None)
-    require(state.model is model and state.cuts == done, selector, "it changed the state; trials must be left again")
-    for snapshot in before:
-        snapshot.require_same(selector, "a selector changes no model")
-    return cut
+class _Trial:
+    """A selector at work, watched."""
 
+    def __init__(self, selector: Selector, objective: Objective | None) -> None:
+        self.selector = selector
+        self.objective = objective
+        self.removed: list[int] = []
+        """Parameters that were gone before each cut of the last run, and after it."""
 
-def _check_cut(selector: Selector, view: ModelView, cut: object) -> None:
-    if not isinstance(cut, Cut):
-        fail(selector, f"it yielded a {type(cut).__name__}, which is no Cut")
-    try:
-        cut.check(view)
-    except InvalidCut as error:
-        raise AssertionError(
-            f"{selector!r} breaks its contract: it yielded a cut that cannot be made: {error}"
-        ) from error
+    def run(self, budget: Budget, protected: Sequence[int] = ()) -> list[Cut]:
+        """Select and cut in turns, as a Pruner does, looking for changes in between."""
+        with _state(self.objective) as state:
+            self.removed = [0]
+            cuts = self.selector.select(state, budget)
+            while (cut := self._next_untouched(state, cuts)) is not None:
+                self._check_cut(state.model, cut, protected)
+                state.merger.merge(state.model, cut, None)
+                state.record(cut)
+                self.removed.append(state.removed_parameters)
+            return state.cuts
 
+    def _next_untouched(self, state: PruningState, cuts: Iterator[Cut]) -> Cut | None:
+        before = [Snapshot(state.dense), Snapshot(state.model)]
+        model, done = state.model, list(state.cuts)
+        cut = next(cuts, None)
+        law = "it changed the state; trials must be left again"
+        require(state.model is model and state.cuts == done, self.selector, law)
+        for snapshot in before:
+            snapshot.require_same(self.selector, "a selector changes no model")
+        return cut
 
-def _removed(selector: Selector, cuts: Sequence[Cut]) -> set[int]:
-    """Layers that go wholly."""
-    return {number for cut in cuts if isinstance(cut, DropLayers) for number in cut.layers}
+    def _check_cut(self, view: ModelView, cut: object, protected: Sequence[int]) -> None:
+        if not isinstance(cut, Cut):
+            fail(self.selector, f"it yielded a {type(cut).__name__}, which is no Cut")
+        kinds = ", ".join(kind.__name__ for kind in self.selector.kinds())
+        law = f"it yielded a {type(cut).__name__}, and kinds() names only {kinds}"
+        require(isinstance(cut, self.selector.kinds()), self.selector, law)
+        try:
+            cut.check(view)
+        except InvalidCut as error:
+            raise AssertionError(
+                f"{self.selector!r} breaks its contract: it yielded a cut that cannot be made: {error}"
+            ) from error
+        touched = sorted({*cut.changes(view)} & {*protected})
+        require(not touched, self.selector, f"it cut protected layers {touched}")
 
+    def check_budget(self, budget: Budget, at_once: int) -> None:
+        """As many layers as the budget means; or as many parameters, and not without the last cuts."""
+        view = tiny_view(num_hidden_layers=LAYERS)
+        if self.selector.kinds() == (DropLayers,):
+            wanted, gone = budget.layer_count(view), self.removed[-1] * LAYERS // view.layer_parameter_count
+            require(gone == wanted, self.selector, f"a budget of {budget} is {wanted} layers, and it cut {gone}")
+            return
+        wanted, gone = budget.parameter_count(view), self.removed[-1]
+        law = f"a budget of {budget} is {wanted} parameters, and it cut {gone}"
+        require(gone >= wanted, self.selector, law)
+        before = self.removed[max(0, len(self.removed) - 1 - at_once)]
+        require(before < wanted, self.selector, f"{law}, when {before} were gone and enough some cuts earlier")
 
-def _check_budget(selector: Selector, budget: Budget, gone: set[int]) -> None:
-    wanted = budget.layer_count(tiny_view(num_hidden_layers=LAYERS))
-    law = f"a budget of {budget} is {wanted} layers, and it cut {len(gone)}: {sorted(gone)}"
-    require(len(gone) == wanted, selector, law)
+    def check_veto(self, budget: Budget) -> None:
+        """Nothing is ever applied: the selector must come to an end, or say that the budget cannot be met."""
+        with _state(self.objective) as state:
+            cuts = self.selector.select(state, budget)
+            for _ in range(LAYERS * LAYERS):
+                try:
+                    cut = next(cuts, None)
+                except InvalidConfig:
+                    return
+                if cut is None:
+                    return
+                self._check_cut(state.model, cut, ())
+                state.vetoed.append(cut)
+        fail(self.selector, "it goes on for ever when every cut is vetoed")
 
+    def check_impossible(self, protected: int, early: bool) -> None:
+        """More than all that is not protected."""
+        for layers in (LAYERS - protected + 1, LAYERS) if protected else (LAYERS,):
+            when = "before the first cut" if early else "in the end"
+            law = f"{layers} layers of {LAYERS}, {protected} of them protected, must be refused {when}"
+            action = partial(self._first_cut if early else self.run, Budget(layers=layers))
+            raises(InvalidConfig, action, self.selector, law)
 
-def _check_veto(selector: Selector, budget: Budget, objective: Objective | None) -> None:
-    """Nothing is ever applied: the selector must come to an end."""
-    with _state(objective) as state:
-        cuts = selector.select(state, budget)
-        for _ in range(LAYERS * LAYERS):
-            cut = next(cuts, None)
-            if cut is None:
-                return
-            _check_cut(selector, state.model, cut)
-            state.vetoed.append(cut)
-    fail(selector, "it goes on for ever when every cut is vetoed")
+    def check_need(self, budget: Budget) -> None:
+        """Without the objective that it needs."""
+        law = "it says that it needs an objective, so without one it must refuse to work"
+        raises(InvalidConfig, partial(_Trial(self.selector, None)._first_cut, budget), self.selector, law)
 
-
-def _check_impossible(selector: Selector, protected: int, objective: Objective | None) -> None:
-    for layers in (LAYERS - protected + 1, LAYERS) if protected else (LAYERS,):
-        with _state(objective) as state:
-            law = f"{layers} layers of {LAYERS}, {protected} of them protected, must be refused before the first cut"
-            raises(InvalidConfig, partial(_first_cut, selector, state, Budget(layers=layers)), selector, law)
-
-
-def _first_cut(selector: Selector, state: PruningState, budget: Budget) -> Cut:
-    return next(selector.select(state, budget))
+    def _first_cut(self, budget: Budget) -> Cut:
+        with _state(self.objective) as state:
+            return next(self.selector.select(state, budget))
 
 
 @contextmanager
 def _state(objective: Objective | None) -> Iterator[PruningState]:
     view = tiny_view(num_hidden_layers=LAYERS, seed=5)
     tokens = tiny_tokens(rows=5, seq=9, seed=6, padding="both")
-    state = PruningState(view, tokens, merger=_Drop(), objective=objective, tokens_per_batch=18)
+    state = PruningState(view, tokens, merger=Bare(), objective=objective, tokens_per_batch=18)
     try:
         yield state
     finally:
@@ -142,7 +180,7 @@ def _state(objective: Objective | None) -> Iterator[PruningState]:
 
 
 @attrs.frozen
-class _Drop(Merger):
+class Bare(Merger):
     """Makes cuts and repairs nothing."""
 
     def check(self, view: ModelView, cut: Cut) -> None:
