@@ -17,8 +17,9 @@ from billhook.estimator import Estimator, Needs
 from billhook.merger import Merger
 from billhook.model_view import ModelView
 from billhook.plan import CalibrationRecord, Plan
-from billhook.pruner import Pruner, refuse_no_model
+from billhook.pruner import Pruner
 from billhook.published import Published
+from billhook.refusals import refuse_no_model
 from billhook.registry import StrategySpec, default_registry
 from billhook.removals import without
 from billhook.result import PruneResult

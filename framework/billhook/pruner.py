@@ -18,8 +18,7 @@ from billhook.budget import Budget
 from billhook.calibration import Calibration
 from billhook.configuration_billhook import family_of
 from billhook.cut import Cut
-from billhook.drop_layers import DropLayers
-from billhook.errors import InvalidConfig, InvalidCut, SingularProblem, UnsupportedArchitecture
+from billhook.errors import InvalidCut, SingularProblem
 from billhook.estimator import Estimator, Needs
 from billhook.heterogeneous import settle
 from billhook.journal import Journal
@@ -27,6 +26,13 @@ from billhook.merger import Merger
 from billhook.model_view import ModelView, fingerprint, refuse_unusable
 from billhook.objective import Objective
 from billhook.plan import ModelIdentity, Plan
+from billhook.refusals import (
+    refuse_no_budget,
+    refuse_no_model,
+    refuse_rigid,
+    refuse_unmergeable,
+    refuse_unrepairable,
+)
 from billhook.registry import Registry, default_registry
 from billhook.result import PruneResult
 from billhook.roles import Role, Strategy, options_of
@@ -98,7 +104,7 @@ class Pruner:
             BillhookError: any rule that is broken; the subclass and the text say which.
         """
         refuse_no_model(model)
-        _refuse_no_budget(budget)
+        refuse_no_budget(budget)
         registry = self.registry.extended(self.hooks) if self.hooks else self.registry
         run = _Run(self, registry, ModelView(model, registry.adapter_for(family_of(model.config))))
         return run(tokenizer, Calibration.of(calibration), budget)
@@ -127,6 +133,7 @@ class _Run:
         began = time.perf_counter()
         refuse_unmergeable(self.dense, self.estimator, self.merger)
         refuse_unrepairable(self.selector, self.estimator)
+        refuse_rigid(self.dense, self.selector)
         tokens = calibration.tokenize(tokenizer)
         state = PruningState(
             self.dense,
@@ -283,39 +290,6 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
-
-
-def refuse_no_model(model: object) -> None:
-    """Raise :class:`UnsupportedArchitecture` for what is no model at all, a name for instance."""
-    if not isinstance(model, PreTrainedModel):
-        raise UnsupportedArchitecture(
-            f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
-        )
-
-
-def refuse_unmergeable(view: ModelView, estimator: Estimator, merger: Merger) -> None:
-    """Raise :class:`CannotMerge` before any work if no repair of this model could be merged.
-
-    Asked of the last layer: the layers of a model are built alike, so what cannot be merged there cannot anywhere.
-    """
-    last = view.numbers[-1]
-    if estimator.needs is not Needs.NOTHING and last > 0:
-        merger.check(view, DropLayers(last, last + 1))
-
-
-def refuse_unrepairable(selector: Selector, estimator: Estimator) -> None:
-    """Raise :class:`InvalidConfig` before any work if cuts could come that the estimator cannot repair."""
-    kinds = [kind.kind for kind in selector.kinds() if not kind.repairable]
-    if kinds and estimator.needs is not Needs.NOTHING:
-        raise InvalidConfig(
-            f"{selector!r} cuts structures that are not repaired yet ({', '.join(kinds)}). "
-            f"Use the estimator 'identity'."
-        )
-
-
-def _refuse_no_budget(budget: object) -> None:
-    if not isinstance(budget, Budget):
-        raise InvalidConfig(f"The budget must be a Budget, for instance Budget(layers=8); got {budget!r}.")
 
 
 def _public_name(name: str) -> str:

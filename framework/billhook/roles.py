@@ -92,11 +92,10 @@ def _selector_to_data(selector: Selector) -> dict[str, Any]:
 def _selector_from_data(data: object) -> Selector:
     from billhook.registry import default_registry
 
-    if isinstance(data, str):
-        data = {"name": data}
-    if not isinstance(data, Mapping) or "name" not in data or {*data} - {"name", "options"}:
+    spec: Mapping[str, Any] = {"name": data} if isinstance(data, str) else cast("Mapping[str, Any]", data)
+    if not isinstance(spec, Mapping) or "name" not in spec or {*spec} - {"name", "options"}:
         raise InvalidConfig(f"A selector within a selector is a name, or an object of name and options; got {data!r}.")
-    return cast(Selector, default_registry().create("selector", data["name"], data.get("options", {})))
+    return cast(Selector, default_registry().create("selector", spec["name"], spec.get("options", {})))
 
 
 _CONVERTER = _converter()

@@ -61,7 +61,8 @@ class Sequence(Selector):
         for number, stage in enumerate(stages, 1):
             share = sum(s.share for s in stages[:number]) / sum(s.share for s in stages)
             target = whole if number == len(stages) else round(share * whole)
-            yield from stage.selector.select(state, Budget(parameters=target / state.dense.parameter_count))
+            if target > 0:  # a share may come to less than a parameter
+                yield from stage.selector.select(state, Budget(parameters=target / state.dense.parameter_count))
 
     def _active(self) -> list[Stage]:
         return [stage for stage in self.stages if stage.share > 0]

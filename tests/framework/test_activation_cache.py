@@ -148,6 +148,16 @@ def test_discarding_gives_the_bytes_and_the_file_back(tmp_path: Path) -> None:
         assert files_in(tmp_path) == []
 
 
+def test_a_whole_kind_can_be_discarded() -> None:
+    with ActivationCache() as cache:
+        for key in (("a", 1), ("b", 1), ("a", 2)):
+            cache.put(key, kib())
+        cache.discard_kind("a")
+        cache.discard_kind("none of this")
+        assert [key in cache for key in (("a", 1), ("b", 1), ("a", 2))] == [False, True, False]
+        assert cache.used["host"] == KIB
+
+
 def test_closing_deletes_the_files_and_their_folder(tmp_path: Path) -> None:
     cache = ActivationCache(CacheBudget(host=0, disk=KIB, folder=tmp_path))
     cache.put(("a",), kib())

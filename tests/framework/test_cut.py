@@ -29,8 +29,11 @@ def kinds_of(cls: type[Cut]) -> Iterator[type[Cut]]:
 
 
 def test_every_kind_of_cut_has_its_name_in_the_plan_files() -> None:
-    # by name: attrs replaces a class by one with slots, and the first one stays around for a while
-    assert {cls.__qualname__ for cls in CUT_KINDS.values()} == {cls.__qualname__ for cls in kinds_of(Cut)}  # type: ignore[type-abstract] # its subclasses are asked for
+    # by name: attrs replaces a class by one with slots, and the first one stays around for a while; other tests have
+    # kinds of their own
+    kinds = kinds_of(Cut)  # type: ignore[type-abstract] # its subclasses are asked for
+    ours = {cls.__qualname__ for cls in kinds if cls.__module__.startswith("billhook.")}
+    assert {cls.__qualname__ for cls in CUT_KINDS.values()} == ours
     assert all(kind == cls.kind for kind, cls in CUT_KINDS.items())
 
 

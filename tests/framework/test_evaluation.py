@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from billhook import Budget, Pruner, Tokens, evaluate
 from billhook.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
-from billhook.evaluation import LOSS_TOKENS, as_metrics, held_out, summed_loss
+from billhook.evaluation import as_metrics, held_out, loss_tokens, summed_loss
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens
 
 MODEL = tiny_model()
@@ -63,7 +63,7 @@ def test_bfloat16_logits_are_summed_in_float32() -> None:
 
 def test_the_loss_is_summed_in_pieces_without_a_seam() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2 * LOSS_TOKENS + 7, 5, generator=generator, dtype=torch.float64)
+    logits = torch.randn(2 * loss_tokens(torch.device("cpu")) + 7, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(5, (len(logits),), generator=generator)
     expected = -logits.log_softmax(-1)[torch.arange(len(labels)), labels].sum()
     assert summed_loss(logits, labels) == pytest.approx(float(expected), rel=1e-6)

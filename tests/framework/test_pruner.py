@@ -175,6 +175,8 @@ def test_metrics_count_layers_parameters_and_seconds() -> None:
         "parameters_before": before,
         "parameters_after": after,
         "ratio": 1 - after / before,
+        # layers 0 and 1 for the first window; 0 and 2 of the cut model, and 2 to 4 of the dense one, for the second
+        "layer_tokens": 7 * TOKENS.ids.numel(),
     }
     assert 0 < seconds["seconds_selecting"] + seconds["seconds_repairing"] <= seconds["seconds_total"]
 

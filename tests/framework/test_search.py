@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 import attrs
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tests.framework.naive_search import (
     Candidates,
@@ -152,7 +152,8 @@ def room_for(streams: float) -> CacheBudget:
 
 
 @given(seed=st.integers(0, 2**20), streams=st.floats(0, 30), loss=st.sampled_from(["perplexity", "kl"]))
-@settings(max_examples=6)
+@example(seed=0, streams=0, loss="kl")
+@settings(max_examples=5)
 def test_the_room_for_streams_does_not_matter(seed: int, streams: float, loss: Loss) -> None:
     view = tiny_view(num_hidden_layers=4, seed=seed)
     found = []

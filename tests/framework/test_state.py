@@ -131,15 +131,17 @@ def test_a_later_cut_does_not_make_them_agree_again(state: PruningState) -> None
 
 
 def assert_final_streams_are_those_of_the_model(state: PruningState) -> None:
-    for (stream, ids, keep), batch in zip(state.final_streams(), state.flow.batches, strict=True):
+    for (stream, tokens), batch in zip(state.final_streams(), state.flow.batches, strict=True):
         with torch.no_grad():
             expected = state.model.model(
                 input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False
             ).logits
-        assert ids.equal(batch.ids)
-        assert keep.equal(batch.keep)
+        assert tokens.ids.equal(batch.ids)
+        assert tokens.keep.equal(batch.keep)
         # the head sees tokens one by one instead of a whole row
-        torch.testing.assert_close(state.flow.runner.logits(stream[keep]), expected[keep], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            state.flow.runner.logits(stream[batch.keep]), expected[batch.keep], rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
@@ -160,7 +162,7 @@ def test_final_streams_do_not_depend_on_the_cache(start: int, room: int) -> None
     for cache in (None, CacheBudget(host=room * 16 * VIEW.d_model * 4)):
         state = state_of(cache=cache)
         cut(state, DropLayers(start, start + 1))
-        found.append([stream for _ in range(2) for stream, _, _ in state.final_streams()])
+        found.append([stream for _ in range(2) for stream, _ in state.final_streams()])
         state.close()
     assert all(one.equal(other) for one, other in zip(*found, strict=True))
 
@@ -185,3 +187,16 @@ def test_closing_frees_the_cache(state: PruningState) -> None:
     assert state.cache.used["host"] > 0
     state.close()
     assert state.cache.used["host"] == 0
+
+
+def test_what_the_dense_model_leaves_behind_does_not_depend_on_the_cuts(state: PruningState) -> None:
+    before = [stream for stream, _ in state.final_streams()]
+    cut(state, DropLayers(1, 3), random_map(VIEW.d_model))
+    for index, stream in enumerate(before):
+        assert state.dense_final_stream(index).equal(stream)
+
+
+def test_removed_parameters_are_those_that_the_dense_model_has_more(state: PruningState) -> None:
+    assert state.removed_parameters == 0
+    cut(state, DropLayers(2, 4))
+    assert state.removed_parameters == 2 * VIEW.layer_parameter_count // LAYERS

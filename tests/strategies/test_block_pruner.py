@@ -13,7 +13,7 @@ from billhook.errors import InvalidConfig
 from billhook.testing import tiny_model, tiny_view
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.kl_divergence import KLDivergence
-from tests.framework.naive_search import branches, naive_search
+from tests.framework.naive_search import BRANCHES, branches, naive_search
 from tests.strategies.selecting import TOKENS, first_cut, select, state_of
 
 FIRST = DropBranch(0, "attention")
@@ -33,7 +33,8 @@ def silent(view: ModelView, *which: tuple[int, Branch]) -> ModelView:
 
 
 def all_silent(view: ModelView) -> ModelView:
-    return silent(view, *((number, branch) for number in view.numbers for branch in ("attention", "mlp")))
+    which: list[tuple[int, Branch]] = [(number, branch) for number in view.numbers for branch in BRANCHES]
+    return silent(view, *which)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "falcon", "gemma3_text"])

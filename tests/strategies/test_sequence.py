@@ -69,6 +69,11 @@ def test_stages_without_a_share_are_passed_over() -> None:
     assert found.cuts == select(Channels(group=2), Budget(parameters=0.1), tiny_view()).cuts
 
 
+def test_a_share_of_less_than_a_parameter_is_none() -> None:
+    found = select(Sequence([(BlockPruner(), 1e-9), (Channels(group=2), 1)]), Budget(parameters=0.1), tiny_view())
+    assert kinds_in_order(found.cuts) == [KeepChannels]
+
+
 def test_a_single_stage_is_that_selector() -> None:
     budget, view = Budget(parameters=0.3), tiny_view(num_hidden_layers=4)
     for selector in (BlockPruner(), Sleb(), ShortGpt(), Channels(group=3)):

@@ -192,7 +192,7 @@ def _strategies(
 ) -> dict[str, Strategy]:
     """By role, what is named or else the recipe's; refuses what does not go together."""
     from billhook.cli import inputs, search_options
-    from billhook.pruner import refuse_unrepairable
+    from billhook.refusals import refuse_unrepairable
     from billhook.registry import default_registry
 
     settings = inputs.parse_settings(given)

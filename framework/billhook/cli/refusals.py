@@ -12,11 +12,9 @@ from billhook.cli.inputs import view_of
 from billhook.drop_layers import DropLayers
 from billhook.errors import InvalidConfig
 from billhook.estimator import Estimator
-from billhook.heterogeneous import can_be_uniform
-from billhook.keep_units import KeepChannels, KeepHeads
 from billhook.merger import Merger
 from billhook.model_view import ModelView
-from billhook.pruner import refuse_unmergeable
+from billhook.refusals import refuse_rigid, refuse_unmergeable
 from billhook.roles import Strategy
 from billhook.selector import Selector
 
@@ -28,7 +26,7 @@ def refuse_impossible(
     view = view_of(empty)
     selector = cast(Selector, chosen["selector"])
     _refuse_too_much(view, budget, selector)
-    _refuse_rigid(view, selector)
+    refuse_rigid(view, selector)
     refuse_unmergeable(view, cast(Estimator, chosen["estimator"]), cast(Merger, chosen["merger"]))
     for span in spans:
         DropLayers(*span).check(view)
@@ -45,18 +43,3 @@ def _refuse_too_much(view: ModelView, budget: Budget, selector: Selector) -> Non
             f"A budget of {budget} means {wanted:,} parameters, but the layers have only {there:,} and something must "
             f"stay. Ask for less."
         )
-
-
-def _refuse_rigid(view: ModelView, selector: Selector) -> None:
-    """Refuse to narrow branches that the family cannot narrow, or not uniformly."""
-    for kind in selector.kinds():
-        if not issubclass(kind, KeepChannels | KeepHeads):
-            continue
-        reason = view.adapter.why_not_narrowable(view.model.config, kind.branch)
-        if reason is None and getattr(selector, "uniform", False) and not can_be_uniform(view, kind.branch):
-            reason = "the config of its type cannot say how wide they are, so no stock checkpoint could hold them."
-        if reason:
-            raise InvalidConfig(
-                f"The {kind.branch} branches of this model cannot get narrower: {reason} Leave out what narrows them "
-                f"(multi-pruner takes shares of branches, channels and heads: --set selector.shares=[44,52,0])."
-            )

@@ -13,8 +13,8 @@ Testing an estimator of your own takes one line; the suite checks what :class:`b
         found = MyEstimator(strength=0.1).estimate(problem.regression)
         assert (found.weight - problem.truth.weight).abs().max() < 0.5
 
-``check_selector``, ``check_merger``, ``check_objective`` and ``check_adapter`` do the same for the other roles. Only what draws examples
-needs hypothesis (``pip install 'billhook[test]'``).
+``check_selector``, ``check_merger``, ``check_objective`` and ``check_adapter`` do the same for the other roles. Only
+what draws examples needs hypothesis (``pip install 'billhook[test]'``).
 """
 
 from importlib import import_module

@@ -85,9 +85,11 @@ def _check_loss(objective: Objective, shown: Predictions) -> None:
 
 def _check_sum(objective: Objective, shown: Predictions) -> None:
     """Tokens come in groups of any size; a loss that is a mean, or looks at neighbours, is no sum."""
-    dense, parts = shown.dense_logits(), []
-    for part in (slice(0, 1), slice(1, 9), slice(9, TOKENS)):
-        parts.append(objective.loss(_shown(shown.logits[part], shown.labels[part], dense[part])))
+    dense = shown.dense_logits()
+    parts = [
+        objective.loss(_shown(shown.logits[part], shown.labels[part], dense[part]))
+        for part in (slice(0, 1), slice(1, 9), slice(9, TOKENS))
+    ]
     whole = objective.loss(shown)
     law = f"the loss must be the sum over tokens; in groups it came to {sum(parts)}, at once to {whole}"
     require(math.isclose(sum(parts), whole, rel_tol=TOLERANCE, abs_tol=TOLERANCE), objective, law)

@@ -51,7 +51,7 @@ def check_selector(
         protected: layers that it must never touch.
         meets_budget: False for one that ignores the budget by design.
         at_once: cuts that it makes before it looks at the budget again.
-        refuses_early: False for one that cannot tell before the first cut that a budget cannot be met.
+        refuses_early: False for one that cannot tell before the first cut that it cannot do what is asked.
         objective: for selectors that search; perplexity if they need one and None is given.
         registry: where its name is looked up for the round trip of its options; all installed plugins if None.
     """
@@ -66,7 +66,7 @@ def check_selector(
     if meets_budget:
         trial.check_impossible(len(protected), refuses_early)
     if selector.needs_objective():
-        trial.check_need(budgets[0])
+        trial.check_need(budgets[0], refuses_early)
     check_options("selector", selector, registry)
 
 
@@ -158,10 +158,11 @@ class _Trial:
             action = partial(self._first_cut if early else self.run, Budget(layers=layers))
             raises(InvalidConfig, action, self.selector, law)
 
-    def check_need(self, budget: Budget) -> None:
+    def check_need(self, budget: Budget, early: bool) -> None:
         """Without the objective that it needs."""
+        without = _Trial(self.selector, None)
         law = "it says that it needs an objective, so without one it must refuse to work"
-        raises(InvalidConfig, partial(_Trial(self.selector, None)._first_cut, budget), self.selector, law)
+        raises(InvalidConfig, partial(without._first_cut if early else without.run, budget), self.selector, law)
 
     def _first_cut(self, budget: Budget) -> Cut:
         with _state(self.objective) as state:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import attrs
 import pytest
 import torch
 
-from billhook import Budget, Cut, DropLayers, Objective, PruningState, Selector
+from billhook import Budget, Cut, DropBranch, DropLayers, Objective, PruningState, Selector
 from billhook.errors import InvalidConfig
 from billhook.scoring import score
+from billhook.search import refuse_hopeless
 from billhook.testing import check_selector
 from billhook_strategies.perplexity import Perplexity
 
@@ -21,7 +22,12 @@ from billhook_strategies.perplexity import Perplexity
 class Fine(Selector):
     """Greedy: scores every remaining layer by the objective, drops the cheapest, starts again."""
 
+    def needs_objective(self) -> bool:
+        return True
+
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        if state.objective is None:
+            raise InvalidConfig("no objective")
         count = budget.layer_count(state.dense)
         if count > len(state.dense.numbers) - 2:
             raise InvalidConfig("too many")
@@ -107,6 +113,68 @@ class Vague(Fine):
         return (cast(Cut, cut.start) for cut in super().select(state, budget) if isinstance(cut, DropLayers))
 
 
+class Trusting(Fine):
+    """Does without the objective that it says it needs."""
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        layers = range(1, 1 + budget.layer_count(state.dense))
+        if 7 in layers:
+            raise InvalidConfig("too many")
+        return (DropLayers(n, n + 1) for n in layers)
+
+
+class Undeclared(Fine):
+    """Yields what it has not announced."""
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        return iter([DropBranch(3, "mlp")])
+
+
+@attrs.frozen
+class FineBranches(Selector):
+    """MLP after MLP, in layer order."""
+
+    def kinds(self) -> tuple[type[Cut], ...]:
+        return (DropBranch,)
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        target = budget.parameter_count(state.dense)
+        refuse_hopeless(state, target, state.dense.layer_parameter_count // 2)
+        for number in state.dense.numbers[1:-1]:
+            if state.removed_parameters < target:
+                yield DropBranch(number, "mlp")
+
+
+class Greedy(FineBranches):
+    """Takes one more than it may."""
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        yield from super().select(state, budget)
+        yield DropBranch(7, "attention")
+
+
+class Modest(FineBranches):
+    """Leaves one that it should take."""
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        target = budget.parameter_count(state.dense)
+        for cut in super().select(state, budget):
+            if state.removed_parameters < target / 2:
+                yield cut
+
+
+class Late(FineBranches):
+    """Notices too late that there is not enough."""
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        target = budget.parameter_count(state.dense)
+        for number in state.dense.numbers[1:-1]:
+            if state.removed_parameters < target:
+                yield DropBranch(number, "mlp")
+        if state.removed_parameters < target:
+            raise InvalidConfig("too little")
+
+
 BROKEN: dict[type[Selector], str] = {
     Unprotected: r"it cut protected layers \[0\]",
     Short: r"a budget of 4 layers is 4 layers, and it cut 3",
@@ -117,6 +185,11 @@ BROKEN: dict[type[Selector], str] = {
     Stubborn: "goes on for ever when every cut is vetoed",
     Boundless: "must be refused before the first cut; nothing was raised",
     Vague: "yielded a int, which is no Cut",
+    Trusting: "without one it must refuse to work; nothing was raised",
+    Undeclared: r"it yielded a DropBranch, and kinds\(\) names only DropLayers",
+    Greedy: "parameters, and it cut .* when .* were gone and enough some cuts earlier",
+    Modest: r"a budget of .* is \d+ parameters, and it cut \d+",
+    Late: "8 layers of 8, 0 of them protected, must be refused before the first cut; nothing was raised",
 }
 
 OBJECTIVE: Objective = Perplexity()
@@ -126,7 +199,35 @@ def test_a_greedy_search_with_trials_passes() -> None:
     check_selector(Fine(), objective=OBJECTIVE, budgets=[Budget(layers=2)])
 
 
+def test_perplexity_is_searched_by_unless_told() -> None:
+    check_selector(Fine(), budgets=[Budget(layers=1)])
+
+
+BRANCH_BUDGETS = (Budget(parameters=0.05), Budget(parameters=0.3), Budget(layers=1))
+
+
+def test_a_selector_of_branches_passes() -> None:
+    check_selector(FineBranches(), budgets=BRANCH_BUDGETS, protected=())
+    check_selector(FineBranches(), budgets=BRANCH_BUDGETS, protected=(0, 7))
+
+
+def test_protected_layers_may_not_lose_a_branch_either() -> None:
+    with pytest.raises(AssertionError, match=r"it cut protected layers \[1\]"):
+        check_selector(FineBranches(), budgets=BRANCH_BUDGETS, protected=(1,))
+
+
+def test_one_that_refuses_late_by_design_passes_if_that_is_told() -> None:
+    check_selector(Late(), budgets=BRANCH_BUDGETS, protected=(), refuses_early=False)
+
+
+def test_one_that_cuts_several_at_once_by_design_passes_if_that_is_told() -> None:
+    check_selector(Greedy(), budgets=[Budget(parameters=0.05)], protected=(), at_once=2, refuses_early=False)
+
+
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda cls: cls.__name__)
 def test_a_broken_selector_is_caught_and_the_law_is_named(broken: type[Selector]) -> None:
+    told: dict[str, Any] = {}
+    if issubclass(broken, FineBranches):
+        told = {"budgets": BRANCH_BUDGETS, "protected": ()}
     with pytest.raises(AssertionError, match=rf"^{broken.__name__}\(\) breaks its contract: .*{BROKEN[broken]}"):
-        check_selector(broken(), objective=OBJECTIVE)
+        check_selector(broken(), objective=OBJECTIVE, **told)

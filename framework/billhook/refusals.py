@@ -1,0 +1,64 @@
+"""What is refused before any work: nobody waits for hours to hear that it was in vain."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from billhook.budget import Budget
+from billhook.drop_layers import DropLayers
+from billhook.errors import InvalidConfig, UnsupportedArchitecture
+from billhook.estimator import Estimator, Needs
+from billhook.heterogeneous import can_be_uniform
+from billhook.keep_units import KeepChannels, KeepHeads
+from billhook.merger import Merger
+from billhook.model_view import ModelView
+from billhook.selector import Selector
+
+
+def refuse_no_model(model: object) -> None:
+    """Raise :class:`UnsupportedArchitecture` for what is no model at all, a name for instance."""
+    if not isinstance(model, PreTrainedModel):
+        raise UnsupportedArchitecture(
+            f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
+        )
+
+
+def refuse_unmergeable(view: ModelView, estimator: Estimator, merger: Merger) -> None:
+    """Raise :class:`CannotMerge` before any work if no repair of this model could be merged.
+
+    Asked of the last layer: the layers of a model are built alike, so what cannot be merged there cannot anywhere.
+    """
+    last = view.numbers[-1]
+    if estimator.needs is not Needs.NOTHING and last > 0:
+        merger.check(view, DropLayers(last, last + 1))
+
+
+def refuse_unrepairable(selector: Selector, estimator: Estimator) -> None:
+    """Raise :class:`InvalidConfig` before any work if cuts could come that the estimator cannot repair."""
+    kinds = [kind.kind for kind in selector.kinds() if not kind.repairable]
+    if kinds and estimator.needs is not Needs.NOTHING:
+        raise InvalidConfig(
+            f"{selector!r} cuts structures that are not repaired yet ({', '.join(kinds)}). "
+            f"Use the estimator 'identity'."
+        )
+
+
+def refuse_no_budget(budget: object) -> None:
+    """Raise :class:`InvalidConfig` for what is no budget, a number for instance."""
+    if not isinstance(budget, Budget):
+        raise InvalidConfig(f"The budget must be a Budget, for instance Budget(layers=8); got {budget!r}.")
+
+
+def refuse_rigid(view: ModelView, selector: Selector) -> None:
+    """Raise :class:`InvalidConfig` before any work if branches are to get narrower that cannot, or not uniformly."""
+    for kind in selector.kinds():
+        if not issubclass(kind, KeepChannels | KeepHeads):
+            continue
+        reason = view.adapter.why_not_narrowable(view.model.config, kind.branch)
+        if reason is None and getattr(selector, "uniform", False) and not can_be_uniform(view, kind.branch):
+            reason = "the config of its type cannot say how wide they are, so no stock checkpoint could hold them."
+        if reason:
+            raise InvalidConfig(
+                f"The {kind.branch} branches of this model cannot get narrower: {reason} Leave out what narrows them "
+                f"(multi-pruner takes shares of branches, channels and heads: selector.shares=[44,52,0])."
+            )
