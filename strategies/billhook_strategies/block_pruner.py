@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import attrs
+from loguru import logger
 
 from billhook import Budget, Cut, DropBranch, ModelView, PruningState, Race, Search, Selector, hookimpl
 from billhook.candidate import Candidate
@@ -48,6 +49,11 @@ class BlockPruner(Selector):
 
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
         """Branches until the dense model has lost what the budget says, or a little more."""
+        if not self.first_attention and self.branches != "mlp":
+            logger.info(
+                "The first layer's attention is kept: it sets up the sink that later layers rely on. The option "
+                "first_attention lets it go."
+            )
         target = budget.parameter_count(state.dense)
         search = Search(state, target, race=self.race)
         refuse_hopeless(state, target, self._most(state.model))

@@ -45,6 +45,15 @@ def test_a_stage_goes_on_until_the_shares_up_to_its_own_are_gone(budget: Budget,
     assert 0 <= found.overshoot < found.last
 
 
+def test_shares_are_cumulative() -> None:
+    stages = [(Sleb(), 2), (BlockPruner(), 1), (Channels(group=2), 1)]
+    found = select(Sequence(stages), Budget(parameters=0.5), tiny_view(num_hidden_layers=8))
+    for number, kind in enumerate((DropLayers, DropBranch)):
+        after = max(place for place, cut in enumerate(found.cuts, 1) if isinstance(cut, kind))
+        target = round(found.target * (2, 3)[number] / 4)
+        assert found.removed[after - 1] < target <= found.removed[after]
+
+
 def test_what_the_first_stage_cuts_too_much_the_second_cuts_less() -> None:
     """Whole layers are coarse: two of six are gone where one and a half were to."""
     view = tiny_view(num_hidden_layers=6)
