@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check slow gpu bench docs clean
+.PHONY: demo test check slow gpu bench bench-search bench-recipes docs clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python benchmarks/demo.py
@@ -29,6 +29,12 @@ gpu: $(VENV)/dev.stamp
 
 bench: $(VENV)/demo.stamp $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/speed.py
+
+bench-search: $(VENV)/demo.stamp $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.search_speed --samples 16 --seqlen 128 --steps 4
+
+bench-recipes: $(VENV)/demo.stamp $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/recipes.py
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/build_reference.py

@@ -23,7 +23,7 @@ class Race:
     """
 
     data: tuple[float, ...] = (0.0625, 0.25)
-    keep: tuple[float, ...] = (0.25, 0.06)
+    keep: tuple[float, ...] = (0.25, 0.1)
 
     def __attrs_post_init__(self) -> None:
         if len(self.data) != len(self.keep) or not self.data:

@@ -30,7 +30,7 @@ COMPARED_TOGETHER = 8
 """Candidates whose last streams are held at a time when the objective asks for the dense model's logits: those are
 then computed once for all of them."""
 
-MEETING_POINTS = 3
+MEETING_POINTS = 6
 """Layers at which streams are cached: of the candidates that look best. The winner is nearly always among them."""
 
 RACING_BATCHES = 32
