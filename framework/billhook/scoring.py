@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from billhook.tokens import TokenBatch
 
 LOGIT_TOKENS = {"cpu": 256}
-"""Tokens whose logits exist at a time, by device; 2048 elsewhere. For 49,152 words 256 take 25 MB in bfloat16, which the
-allocator of a CPU still reuses; larger ones it fetches anew each time, which costs a quarter of the head."""
+"""Tokens whose logits exist at a time, by device; 2048 elsewhere. 256 of 49,152 words take 25 MB in bfloat16, which a
+CPU's allocator keeps for the next ones. More memory it fetches anew each time: a quarter of what the head costs."""
 
 
 def score(state: PruningState, objective: Objective) -> float:
