@@ -13,7 +13,7 @@ from billhook.errors import InvalidConfig
 
 
 @pytest.mark.parametrize(
-    ("candidates", "left"), [(100, [25, 6]), (60, [15, 4]), (20, [5, 2]), (8, [2, 2]), (2, [2, 2])]
+    ("candidates", "left"), [(100, [25, 10]), (60, [15, 6]), (20, [5, 2]), (8, [2, 2]), (2, [2, 2])]
 )
 def test_a_share_goes_on_but_never_fewer_than_two(candidates: int, left: list[int]) -> None:
     assert [Race().survivors(number, candidates) for number in range(2)] == left

@@ -285,7 +285,7 @@ def test_an_inserted_repair_is_saved_as_a_model_whose_layers_differ(
 def test_a_race_is_the_default_one_unless_another_is_set(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--recipe", "sleb", "--json", *data)
     assert run(*arguments).data["plan"]["selector"]["options"] == {}
-    default = {"data": [0.0625, 0.25], "keep": [0.25, 0.06]}
+    default = {"data": [0.0625, 0.25], "keep": [0.25, 0.1]}
     assert run(*arguments, "--race").data["plan"]["selector"]["options"] == {"race": default}
     own = {"data": [0.5], "keep": [0.5]}
     done = run(*arguments, "--race", "--set", f"selector.race={json.dumps(own)}")
