@@ -59,6 +59,6 @@ def refuse_rigid(view: ModelView, selector: Selector) -> None:
             reason = "the config of its type cannot say how wide they are, so no stock checkpoint could hold them."
         if reason:
             raise InvalidConfig(
-                f"The {kind.branch} branches of this model cannot get narrower: {reason} Leave out what narrows them "
-                f"(multi-pruner takes shares of branches, channels and heads: selector.shares=[44,52,0])."
+                f"The {kind.branch} branches of this model cannot get narrower: {reason} Leave out what narrows them: "
+                f"a selector of several dimensions takes a share of 0 for this one, as in selector.shares=[44,52,0]."
             )

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from billhook.errors import CalibrationError
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from billhook.tokens import TokenBatch
 
 LOGIT_TOKENS = {"cpu": 256}
-"""Tokens whose logits exist at a time, by device; 2048 elsewhere. 256 of 49,152 words take 25 MB in bfloat16, which a
-CPU's allocator keeps for the next ones. More memory it fetches anew each time: a quarter of what the head costs."""
+"""Tokens whose logits exist at a time, by device; see :func:`logit_tokens`. 256 of 49,152 words take 25 MB in bfloat16,
+which a CPU's allocator keeps for the next ones. More it fetches anew each time: a quarter of what the head costs."""
 
 
 def score(state: PruningState, objective: Objective) -> float:
@@ -52,13 +53,18 @@ def losses(
     entering = [stream[:, :-1][predicts] for stream in streams]  # [tokens, d_model] each
     reference = functools.cache(lambda: dense()[:, :-1][predicts])
     totals = [0.0] * len(streams)
-    size = LOGIT_TOKENS.get(labels.device.type, 2048)
+    size = logit_tokens(labels.device)
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
         dense_logits = functools.cache(functools.partial(_logits_of, runner, reference, part))
         for number, tokens in enumerate(entering):
             totals[number] += objective.loss(Predictions(runner.logits(tokens[part]), labels[part], dense_logits))
     return totals
+
+
+def logit_tokens(device: torch.device) -> int:
+    """See :data:`LOGIT_TOKENS`; elsewhere 2048, so that launching the work does not outweigh it."""
+    return LOGIT_TOKENS.get(device.type, 2048)
 
 
 def _logits_of(runner: Runner, reference: Callable[[], Tensor], part: slice) -> Tensor:

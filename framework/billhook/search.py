@@ -31,7 +31,8 @@ COMPARED_TOGETHER = 8
 then computed once for all of them."""
 
 MEETING_POINTS = 6
-"""Layers at which streams are cached: of the candidates that look best. The winner is nearly always among them."""
+"""Layers at which streams are cached: of the candidates that look best. More would make it likelier that the winner is
+among them, and take memory from the likelier ones."""
 
 RACING_BATCHES = 32
 """Into so many batches a race divides the data, if there are as many rows."""

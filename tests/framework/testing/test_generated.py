@@ -100,7 +100,17 @@ def test_without_hypothesis_the_strategies_say_what_to_install(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "module", ["adapter_law", "cut_law", "estimator_law", "linearisation", "merger_law", "selector_law", "zeroing"]
+    "module",
+    [
+        "adapter_law",
+        "cut_law",
+        "estimator_law",
+        "linearisation",
+        "merger_law",
+        "objective_law",
+        "selector_law",
+        "zeroing",
+    ],
 )
 def test_the_suites_need_no_hypothesis(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, "hypothesis", None)
