@@ -43,6 +43,8 @@ _HOME = {
     "Refused": "branch_layout",
     "Registry": "registry",
     "Regression": "regression",
+    "Repair": "repair",
+    "RepairSite": "cut",
     "Rows": "regression",
     "Search": "search",
     "SearchProgress": "search_progress",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from billhook.budget import Budget as Budget
     from billhook.calibration import Calibration as Calibration
     from billhook.cut import Cut as Cut
+    from billhook.cut import RepairSite as RepairSite
     from billhook.declared_adapter import DeclaredAdapter as DeclaredAdapter
     from billhook.drop_branch import DropBranch as DropBranch
     from billhook.drop_layers import DropLayers as DropLayers
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
     from billhook.regression import Regression as Regression
     from billhook.regression import Rows as Rows
     from billhook.regression import TensorRegression as TensorRegression
+    from billhook.repair import Repair as Repair
     from billhook.report import CutReport as CutReport
     from billhook.result import PruneResult as PruneResult
     from billhook.search import Search as Search

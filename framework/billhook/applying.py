@@ -166,6 +166,7 @@ def pruner_for(plan: Plan) -> Pruner:
     return Pruner(
         estimator=cast(Estimator, registry.create("estimator", plan.estimator.name, plan.estimator.options)),
         merger=cast(Merger, registry.create("merger", plan.merger.name, plan.merger.options)),
+        repair=plan.repair,
     )
 
 

@@ -12,6 +12,7 @@ from billhook.cut import Cut
 
 if TYPE_CHECKING:
     from billhook.layer_version import LayerVersion
+    from billhook.linear_map import LinearMap
     from billhook.model_view import ModelView
 
 
@@ -23,11 +24,13 @@ class Candidate:
         cut: what would go.
         changes: the layers as they would be, by original number; None for one that would go.
         parameters: how many would go.
+        repair: the map that the changed layers hold already; None if they are as the cut leaves them.
     """
 
     cut: Cut
     changes: Mapping[int, LayerVersion | None]
     parameters: int
+    repair: LinearMap | None = None
 
     @classmethod
     def of(cls, cut: Cut, view: ModelView) -> Candidate:

@@ -13,6 +13,7 @@ from billhook.flow import STREAM
 from billhook.tokens import TokenBatch
 
 if TYPE_CHECKING:
+    from billhook.linear_map import LinearMap
     from billhook.model_view import ModelView
     from billhook.runner import OpenBatch
     from billhook.state import PruningState
@@ -36,17 +37,20 @@ class CandidateStreams:
         self._state = state
         self._batches = batches
         self._weights: Weights = {}
+        self._repairs: dict[Cut, LinearMap | None] = {}
         self._cached: dict[tuple[Cut, int], set[int]] = {}  # by candidate and batch: positions of cached streams
         state.cache.discard_kind(CANDIDATE)  # of an earlier search: they would take up room, and may be stale
 
-    def start_step(self, cuts: Collection[Cut]) -> None:
-        """Forget what the last cut has made wrong, and candidates that are none any more."""
+    def start_step(self, candidates: Collection[Candidate]) -> None:
+        """Forget what the last cut has made wrong, candidates that are none any more, and those repaired otherwise."""
         now = parameters_by_layer(self._state.model)
         until = first_difference(self._weights, now, self._state.flow.last) if self._weights else 0
         self._weights = now
+        repairs, self._repairs = self._repairs, {candidate.cut: candidate.repair for candidate in candidates}
+        same = {cut for cut, repair in self._repairs.items() if cut in repairs and repairs[cut] is repair}
         for (cut, index), positions in self._cached.items():
             for position in list(positions):
-                if position > until or cut not in cuts:
+                if position > until or cut not in same:
                     self._forget(cut, index, position)
 
     def last_streams(

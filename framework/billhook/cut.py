@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import attrs
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from billhook.layer_version import LayerVersion
     from billhook.model_view import ModelView
 
@@ -19,13 +21,20 @@ Branch = Literal["attention", "mlp"]
 class RepairSite:
     """Where the loss of a cut can be made up for.
 
-    The output of ``branch`` of layer ``layer`` (the *donor*, the nearest survivor before the cut) is the
-    regressor; the dense model's stream entering layer ``target`` is what should come out.
+    ``branch`` of layer ``layer`` is the *donor*: its output, or what its writer reads, is the regressor. What should
+    come out is the dense model's stream at the place where the next surviving branch reads it.
+
+    Attributes:
+        layer: of the donor, by original number.
+        branch: of the donor.
+        target: position of the dense stream: what enters that layer.
+        between: the target lies between the branches of layer ``target``: what its MLP reads, attention added.
     """
 
     layer: int
     branch: Branch
     target: int
+    between: bool = False
 
 
 class Cut(abc.ABC):
@@ -34,12 +43,10 @@ class Cut(abc.ABC):
     Attributes:
         kind: its name in plan files.
         uniform: whether layers stay alike, so that a stock checkpoint can hold the result.
-        repairable: whether a regression can make up for it.
     """
 
     kind: ClassVar[str]
     uniform: ClassVar[bool] = False
-    repairable: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check(self, view: ModelView) -> None:
@@ -48,6 +55,10 @@ class Cut(abc.ABC):
     @abc.abstractmethod
     def repair_site(self, view: ModelView) -> RepairSite | None:
         """Where the loss can be repaired, or None when nothing can make up for it."""
+
+    def inner_columns(self, view: ModelView) -> Tensor | None:
+        """Of what the donor's writer reads, the columns that are left, ``[columns]`` int64; None for all of them."""
+        return None
 
     @abc.abstractmethod
     def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from billhook.cut import Branch, Cut
+from billhook.cut import Branch, Cut, RepairSite
 from billhook.errors import InvalidCut
+from billhook.repair_sites import site_before
 
 if TYPE_CHECKING:
     from billhook.layer_version import LayerVersion
@@ -51,9 +52,9 @@ class DropBranch(Cut):
         if self.branch == "attention" or whole:
             view.refuse_without_attention([self.layer], str(self), whole=whole)
 
-    def repair_site(self, view: ModelView) -> None:
-        """None: single branches are not repaired yet."""
-        return None
+    def repair_site(self, view: ModelView) -> RepairSite | None:
+        """The nearest surviving branch before it: of an MLP the attention of its layer, of an attention an MLP."""
+        return site_before(view, lambda place: place == (self.layer, self.branch))
 
     def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:
         """The layer without the branch, or None when nothing would be left of it."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from billhook.cut import Branch, Cut, RepairSite
+from billhook.cut import Cut, RepairSite
 from billhook.errors import InvalidCut
+from billhook.repair_sites import site_before
 
 if TYPE_CHECKING:
     from billhook.layer_version import LayerVersion
@@ -21,7 +22,6 @@ class DropLayers(Cut):
 
     kind: ClassVar[str] = "drop-layers"
     uniform: ClassVar[bool] = True
-    repairable: ClassVar[bool] = True
 
     start: int
     stop: int
@@ -54,17 +54,8 @@ class DropLayers(Cut):
         view.refuse_without_attention(self.layers, str(self), whole=True)
 
     def repair_site(self, view: ModelView) -> RepairSite | None:
-        """The last branch of the nearest surviving layer before ``start``: the MLP, or the attention if that is gone.
-
-        The target is what the next survivor is to read.
-        """
-        before = [n for n in view.numbers if n < self.start]
-        if not before:
-            return None
-        # not always `stop`: the layers from there on may be gone already
-        target = next((n for n in view.numbers if n >= self.stop), view.original_layer_count)
-        branch: Branch = "mlp" if view.has_branch(before[-1], "mlp") else "attention"
-        return RepairSite(layer=before[-1], branch=branch, target=target)
+        """The last branch of the nearest survivor before ``start``: the MLP, or the attention if that is gone."""
+        return site_before(view, lambda place: place[0] in self.layers)
 
     def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:
         """None for each of the layers."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from billhook.activation_cache import ActivationCache
+from billhook.cut import RepairSite
 from billhook.model_view import ModelView
 from billhook.runner import OpenBatch, Runner
 from billhook.tokens import TokenBatch
@@ -45,10 +46,15 @@ class Walk:
 
     def __init__(self, flow: Flow, index: int) -> None:
         self._flow = flow
-        self._index = index
+        self.index = index
         self.batch: OpenBatch = flow.runner.open(flow.batches[index])
         self.position = 0
         self._stream = self.batch.stream
+
+    @property
+    def stream(self) -> Tensor:
+        """The stream where the walk stands, ``[batch, seq, d_model]``."""
+        return self._stream
 
     def to(self, position: int) -> Tensor:
         """The stream at ``position``, ``[batch, seq, d_model]``; resumes from the furthest cached one.
@@ -64,14 +70,25 @@ class Walk:
             self.stand_at(self.position + 1, stream)
         return self._stream
 
+    def at(self, site: RepairSite) -> Tensor:
+        """The stream that a repair is to bring about, ``[batch, seq, d_model]``; float32 if between branches."""
+        stream = self.to(site.target)
+        if not site.between:
+            return stream
+        runner, dense = self._flow.runner, self._flow.dense
+        written = runner.run_recording(dense, site.target, "attention", self.batch, stream)
+        self._flow.layer_calls += 1
+        self.stand_at(site.target + 1, written.leaving)
+        return written.after
+
     def stand_at(self, position: int, stream: Tensor) -> None:
         """Go on from ``stream``, which somebody else has computed, and cache it if there is room."""
         self.position, self._stream = position, stream
-        self._flow.cache.put((STREAM, self._index, position), stream)
+        self._flow.cache.put((STREAM, self.index, position), stream)
 
     def _jump(self, position: int) -> None:
         for candidate in range(position, self.position, -1):
-            found = self._flow.cache.get((STREAM, self._index, candidate), self._stream.device)
+            found = self._flow.cache.get((STREAM, self.index, candidate), self._stream.device)
             if found is not None:
                 self.position, self._stream = candidate, found
                 return

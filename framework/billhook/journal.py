@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Journal:
         self.path = path
         self._run = json.loads(json.dumps(run))
         self._decisions: list[Decision] = []
+        self._more: list[bool] = []  # whether the next one was made together with it
         self._next = 0
         whole = self._read() if path.exists() else 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,19 +78,37 @@ class Journal:
         self._next += 1
         return self._decisions[self._next - 1]
 
+    def recall_round(self) -> list[Decision]:
+        """The next decisions in the file that were made together; none when it has no more."""
+        found: list[Decision] = []
+        while (decision := self.recall()) is not None:
+            found.append(decision)
+            if not self._more[self._next - 1]:
+                break
+        return found
+
     def note(self, decision: Decision) -> None:
         """Write a new decision down."""
-        self._write({"cut": cut_to_data(decision.cut), "score": decision.score})
-        self._decisions.append(decision)
-        self._next += 1
+        self.note_round([decision])
+
+    def note_round(self, decisions: Sequence[Decision]) -> None:
+        """Write down decisions that were made together: after a kill the file holds all of them, or none."""
+        lines = [
+            {"cut": cut_to_data(decision.cut), "score": decision.score} | ({"more": more} if more else {})
+            for more, decision in zip(range(len(decisions) - 1, -1, -1), decisions, strict=True)
+        ]
+        self._write(*lines)
+        self._decisions += decisions
+        self._more += [bool(line.get("more")) for line in lines]
+        self._next += len(decisions)
 
     def remove(self) -> None:
         """Delete the file: the run is over and its result is safe."""
         self.path.unlink(missing_ok=True)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, *lines: Mapping[str, Any]) -> None:
         with self.path.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
+            file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
 
@@ -99,17 +118,20 @@ class Journal:
             data = self.path.read_bytes()
         except OSError as error:
             raise InvalidJournal(f"The journal {self.path} cannot be read: {error.strerror}.") from error
-        whole = data.rfind(b"\n") + 1
-        lines = data[:whole].splitlines()
+        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
         if not lines:
             if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
                 raise InvalidJournal(f"{self.path} is no journal of a search. Choose another place for it.")
             return 0
         try:
             first, *rest = [json.loads(line) for line in lines]
+            while rest and rest[-1].get("more"):  # a kill cut a round short
+                rest.pop()
+            whole = sum(map(len, lines[: 1 + len(rest)]))
             run = dict(first["run"])
             self._decisions = [Decision(cut=cut_from_data(line["cut"]), score=float(line["score"])) for line in rest]
-        except (ValueError, KeyError, TypeError) as error:
+            self._more = [bool(line.get("more")) for line in rest]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidJournal(f"{self.path} is no journal of a search, or is damaged: {error}") from error
         if run != self._run:
             raise InvalidJournal(

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from billhook.cut import Branch, Cut
+from billhook.cut import Branch, Cut, RepairSite
 from billhook.errors import InvalidCut
+from billhook.repair_sites import site_within
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from billhook.layer_version import LayerVersion
     from billhook.model_view import ModelView
 
@@ -48,22 +51,33 @@ class _KeepUnits(Cut):
         if reason := view.adapter.why_not_narrowable(view.model.config, self.branch):
             raise InvalidCut(f"{self} is not possible: {reason} Drop whole branches or layers instead.")
 
-    def repair_site(self, view: ModelView) -> None:
-        """None: narrowed branches are not repaired yet."""
-        return None
+    def repair_site(self, view: ModelView) -> RepairSite | None:
+        """The branch itself: what is left of its writer makes up for the rest."""
+        return site_within(view, (self.layer, self.branch))
+
+    def inner_columns(self, view: ModelView) -> Tensor:
+        """Those of the units that stay."""
+        from billhook.surgery import entries_of
+        from billhook.writer import weight_rows
+
+        width = weight_rows(view.writer(self.layer, self.branch)).shape[0]
+        return entries_of(self._places(view), len(view.units(self.layer, self.branch)), [1], width)
 
     def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:
         """The layer with the branch made narrower."""
         from billhook.layer_version import LayerVersion
         from billhook.surgery import narrowed
 
-        present = view.units(self.layer, self.branch)
-        position = {unit: place for place, unit in enumerate(present)}
+        present, places = view.units(self.layer, self.branch), self._places(view)
         sizes = view.adapter.sizes(view.model.config, self.branch, len(self.kept))
-        places = [position[unit] for unit in self.kept]
         layout = view.adapter.layout(self.branch)
         version = narrowed(view.layer(self.layer), layout, places, len(present), sizes)
         return {self.layer: LayerVersion(version, {self.branch: self.kept})}
+
+    def _places(self, view: ModelView) -> list[int]:
+        """Of the units that stay, among those there."""
+        position = {unit: place for place, unit in enumerate(view.units(self.layer, self.branch))}
+        return [position[unit] for unit in self.kept]
 
 
 @attrs.frozen

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from billhook.errors import CannotMerge
 
 if TYPE_CHECKING:
-    from billhook.cut import Cut
+    from billhook.cut import Cut, RepairSite
     from billhook.linear_map import LinearMap
     from billhook.model_view import ModelView
+    from billhook.regression import Regressor
 
 
 class Merger(abc.ABC):
@@ -16,23 +19,57 @@ class Merger(abc.ABC):
 
     Exactness is the law: after :meth:`merge` the model computes what the *linearised* model computes (the same
     model with the cut replaced by an explicit linear layer), up to floating point.
+
+    Attributes:
+        regressor: what its maps are fitted on. ``output``: they follow the donor branch, ``[d_model, d_model]``.
+            ``inner``: they take the place of the donor's writer, ``[d_inner, d_model]``.
     """
 
+    regressor: ClassVar[Regressor] = "output"
+
     @abc.abstractmethod
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
+        """Raise :class:`CannotMerge` if a map at ``site`` could not be expressed here; change nothing."""
+
+    @abc.abstractmethod
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        """Make ``linear_map`` part of the donor at ``site``, as :attr:`regressor` says. Validates before it changes.
+
+        Raises:
+            CannotMerge: the architecture cannot express the map; the message names the way out.
+            ShapeMismatch: the map does not go from the regressor's width to the stream's width.
+        """
+
     def check(self, view: ModelView, cut: Cut) -> None:
         """Raise :class:`CannotMerge` if a map for ``cut`` could not be expressed here; change nothing.
 
         Called before any data is collected, so that nobody waits an hour for a refusal.
         """
+        cut.check(view)
+        site = cut.repair_site(view)
+        if site is not None:
+            self.check_site(view, site)
 
-    @abc.abstractmethod
     def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        """Remove ``cut`` from ``view`` and put ``linear_map`` after the donor of its repair site.
+        """Remove ``cut`` from ``view`` and put ``linear_map`` at its repair site.
 
-        ``linear_map`` is None when nothing is repaired. Everything is validated before the first change.
+        ``linear_map`` is None when nothing is repaired. A refusal changes nothing.
 
         Raises:
-            CannotMerge: the architecture cannot express the map; the message names the way out.
             InvalidCut: the cut does not fit the model.
-            ShapeMismatch: the map does not go from the stream's width to the stream's width.
+            CannotMerge: nothing survives before the cut; else as :meth:`put`.
+            ShapeMismatch: as :meth:`put`.
         """
+        cut.check(view)
+        if linear_map is None:
+            cut.remove_from(view)
+            return
+        site = cut.repair_site(view)
+        if site is None:
+            raise CannotMerge(f"{cut} has nothing before it that could take a map.")
+        self.check_site(view, site)
+        rehearsal = view.copy()  # what put() refuses may depend on what the cut leaves of the donor
+        cut.remove_from(rehearsal)
+        self.put(rehearsal, site, linear_map)
+        cut.remove_from(view)
+        self.put(view, site, linear_map)

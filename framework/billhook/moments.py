@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from billhook.errors import ShapeMismatch
+from billhook.fast_products import add_products, is_bfloat16
 from billhook.linear_map import LinearMap
+
+FAST_COLUMNS = 256
+"""Regressors with as many columns are multiplied in bfloat16 if that is exact; below, float64 costs nothing."""
 
 
 @attrs.define(eq=False)
@@ -56,13 +60,14 @@ class Moments:
         """Columns of the target."""
         return self.xr.shape[1]
 
-    def add(self, x: Tensor, r: Tensor, weights: Tensor | None = None) -> None:
+    def add(self, x: Tensor, r: Tensor, weights: Tensor | None = None, *, gram: bool = True) -> None:
         """Take in some tokens.
 
         Args:
             x: ``[tokens, d_in]``, any float dtype.
             r: ``[tokens, d_out]``, any float dtype.
             weights: ``[tokens]``, not negative; 1 each if None.
+            gram: whether ``xx`` is added to; if not, somebody else has it (see :meth:`with_gram_of`).
 
         Raises:
             ShapeMismatch: the shapes disagree with each other or with these moments.
@@ -71,14 +76,20 @@ class Moments:
             raise ShapeMismatch(
                 f"Moments of [tokens, {self.d_in}] to [tokens, {self.d_out}] got {list(x.shape)} and {list(r.shape)}."
             )
-        x, r = (t.to(self.xx.device).to(torch.float64) for t in (x, r))
-        w = torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights.to(x)
-        xw = x if weights is None else x * w[:, None]
-        self.xx.addmm_(xw.T, x)
-        self.xr.addmm_(xw.T, r)
-        self.rr += w @ r.square()
-        self.x += xw.sum(0)
-        self.r += w @ r
+        x, r = x.to(self.xx.device), r.to(self.xx.device)
+        w = torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights.to(self.xx)
+        if len(x) and self.d_in >= FAST_COLUMNS and is_bfloat16(x):
+            add_products(self.xr, x.float(), r.float(), weights)
+            if gram:
+                add_products(self.xx, x.float(), None, weights)
+        else:
+            xw = x.double() if weights is None else x.double() * w[:, None]
+            self.xr.addmm_(xw.T, r.double())
+            if gram:
+                self.xx.addmm_(xw.T, x.double())
+        self.rr += w @ r.double().square()
+        self.x += w @ x.double()
+        self.r += w @ r.double()
         self.weight += float(w.sum())
         self.token_count += len(x)
 
@@ -86,6 +97,15 @@ class Moments:
         """Moments of both sets of tokens: how data-parallel ranks are joined."""
         pairs = zip(attrs.astuple(self, recurse=False), attrs.astuple(other, recurse=False), strict=True)
         return Moments(*(a + b for a, b in pairs))
+
+    def with_gram_of(self, other: Moments) -> Moments:
+        """With the ``xx`` of a regression of the same x and weights onto another target; it is shared."""
+        return attrs.evolve(self, xx=other.xx)
+
+    def of(self, columns: Tensor) -> Moments:
+        """Those of some columns of x, ``[columns]`` int64."""
+        picked = columns.to(self.xx.device)
+        return attrs.evolve(self, xx=self.xx[picked][:, picked], xr=self.xr[picked], x=self.x[picked])
 
     def centred(self) -> Moments:
         """The same about the means, for regressions with an intercept."""

@@ -16,6 +16,7 @@ from billhook.cut import Cut
 from billhook.cut_kinds import CUT_KINDS
 from billhook.errors import InvalidPlan, listing
 from billhook.registry import StrategySpec
+from billhook.repair import Repair
 from billhook.roles import explain, strict_converter
 from billhook.runs import from_runs, to_runs
 
@@ -72,6 +73,7 @@ class Plan:
     calibration: CalibrationRecord
     billhook: str
     objective: StrategySpec | None = None
+    repair: Repair = attrs.field(factory=Repair)
     schema: int = SCHEMA
 
     def __str__(self) -> str:

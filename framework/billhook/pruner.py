@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -18,8 +19,7 @@ from billhook.budget import Budget
 from billhook.calibration import Calibration
 from billhook.configuration_billhook import family_of
 from billhook.cut import Cut
-from billhook.errors import InvalidCut, SingularProblem
-from billhook.estimator import Estimator, Needs
+from billhook.estimator import Estimator
 from billhook.heterogeneous import settle
 from billhook.journal import Journal
 from billhook.merger import Merger
@@ -31,24 +31,23 @@ from billhook.refusals import (
     refuse_no_model,
     refuse_rigid,
     refuse_unmergeable,
-    refuse_unrepairable,
 )
 from billhook.registry import Registry, default_registry
+from billhook.repair import Repair
+from billhook.repair_sites import Place, branches_of
+from billhook.repairer import Repairer
 from billhook.result import PruneResult
 from billhook.roles import Role, Strategy, options_of
 from billhook.scoring import score
 from billhook.selector import Selector
 from billhook.state import PruningState
-from billhook.streamed_regression import StreamedRegression
+from billhook.sweep import sweep
 from billhook.tokens import Tokens
+from billhook.trial_repairs import TrialRepairs
 from billhook.version import __version__
-from billhook.writer import all_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from billhook.linear_map import LinearMap
-    from billhook.regression import Regression
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -64,6 +63,7 @@ class Pruner:
         hooks: plugin objects with hook implementations, for this pruner alone.
         cache: bytes that activations may take.
         tokens_per_batch: tokens that go through a layer at a time.
+        repair: when and how.
         journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
             and options, that run goes on where it was; None for no such file.
         registry: where names are looked up; all installed plugins if not given.
@@ -74,6 +74,7 @@ class Pruner:
     estimator: str | Estimator = "billhook:least-squares"
     merger: str | Merger = "billhook:fold"
     objective: str | Objective | None = None
+    repair: Repair = attrs.field(factory=Repair)
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
     tokens_per_batch: int = 4096
@@ -124,6 +125,9 @@ class _Run:
         self.merger = cast(Merger, registry.resolve("merger", pruner.merger))
         objective = pruner.objective or ("billhook:perplexity" if self.selector.needs_objective() else None)
         self.objective = None if objective is None else cast(Objective, registry.resolve("objective", objective))
+        self.repairer = Repairer(self.estimator, self.merger)
+        self.donors: list[Place] = []
+        self.repairs: list[report.SiteReport] = []
         self.reports: list[report.CutReport] = []
         self.metrics: dict[str, float] = {}
 
@@ -131,8 +135,7 @@ class _Run:
         self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
     ) -> PruneResult:
         began = time.perf_counter()
-        refuse_unmergeable(self.dense, self.estimator, self.merger)
-        refuse_unrepairable(self.selector, self.estimator)
+        refuse_unmergeable(self.dense, self.selector, self.estimator, self.merger)
         refuse_rigid(self.dense, self.selector)
         tokens = calibration.tokenize(tokenizer)
         state = PruningState(
@@ -145,12 +148,16 @@ class _Run:
             progress=lambda stage, done, total: self.hook.billhook_on_progress(stage=stage, done=done, total=total),
             on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
             journal=self._journal(tokens, budget),
+            repair=self.pruner.repair,
         )
+        if self.pruner.repair.when == "trial" and self.repairer.repairs:
+            state.trials = TrialRepairs(state, self.repairer)
         try:
             self.hook.billhook_after_calibration(state=state)
             self.hook.billhook_before_prune(state=state, budget=budget)
             self._measure_objective(state, "objective_before")
             self._cut_until_done(state, budget)
+            self._repair_finally(state)
             self._measure_objective(state, "objective_after")
         finally:
             state.close()
@@ -187,47 +194,34 @@ class _Run:
     def _apply(self, state: PruningState, cut: Cut) -> None:
         began = time.perf_counter()
         cut.check(state.model)
-        if self.estimator.needs is Needs.NOTHING:
-            linear_map, figures = self._known_map(state, cut), report.CutReport(cut=cut)
-            self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
-            self.merger.merge(state.model, cut, linear_map)
+        if self.pruner.repair.when == "final" and self.repairer.repairs:
+            linear_map, figures = None, report.CutReport(cut=cut)
+            site = cut.repair_site(state.model)
+            self.donors += [] if site is None else [(site.layer, site.branch)]
         else:
-            figures = self._repair(state, cut)
+            solve = functools.partial(self.repairer.solve, state) if state.trials is None else state.trials.repair
+            linear_map, figures = solve(cut)
+        self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
+        self.merger.merge(state.model, cut, linear_map)
         state.record(cut)
         figures = attrs.evolve(figures, score=state.scores.get(cut, math.nan), seconds=time.perf_counter() - began)
         self.reports.append(figures)
         logger.trace("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
         self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
 
-    def _repair(self, state: PruningState, cut: Cut) -> report.CutReport:
-        site = cut.repair_site(state.model)
-        if site is None:
-            raise InvalidCut(
-                f"{cut} cannot be repaired: no layer survives before it. Keep layer 0, or use the estimator 'identity'."
-            )
-        self.merger.check(state.model, cut)
-        regression = StreamedRegression(state, site, keep_rows=self.estimator.needs is Needs.ROWS)
-        try:
-            linear_map = self._estimate(regression)
-            figures = report.CutReport(cut=cut)
-            if linear_map is not None:
-                figures = report.measure(cut, site.layer, regression, linear_map)
-        finally:
-            regression.close()
-        self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
-        self.merger.merge(state.model, cut, linear_map)
-        return figures
-
-    def _known_map(self, state: PruningState, cut: Cut) -> LinearMap | None:
-        """The map of an estimator that needs no data; None where no layer could carry it."""
-        site = cut.repair_site(state.model)
-        return None if site is None else self._estimate(StreamedRegression(state, site, keep_rows=False))
-
-    def _estimate(self, regression: Regression) -> LinearMap | None:
-        linear_map = self.estimator.estimate(regression)
-        if linear_map is not None and not all_finite(linear_map.weight):
-            raise SingularProblem(f"The estimator {self.estimator!r} gave a map that is not finite. Use another one.")
-        return linear_map
+    def _repair_finally(self, state: PruningState) -> None:
+        """The donors that were not repaired when their cuts were made; then the closing passes."""
+        began = time.perf_counter()
+        options = self.pruner.repair
+        if not self.repairer.repairs or not state.cuts:
+            return
+        if options.when == "final":
+            self.repairs += sweep(state, self.repairer, self.donors)
+        if options.closing:
+            self._measure_objective(state, "objective_before_closing")
+        for _ in range(options.closing):
+            self.repairs += sweep(state, self.repairer, branches_of(state.model), readers=options.readers)
+        self._clock("seconds_repairing", time.perf_counter() - began)
 
     def _vetoed(self, state: PruningState, cut: Cut) -> bool:
         reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]
@@ -249,6 +243,7 @@ class _Run:
             estimator=self.registry.spec("estimator", self.estimator),
             merger=self.registry.spec("merger", self.merger),
             objective=None if self.objective is None else self.registry.spec("objective", self.objective),
+            repair=self.pruner.repair,
             calibration=calibration.record(state.tokens),
             billhook=__version__,
         )
@@ -275,6 +270,7 @@ class _Run:
         run: dict[str, Any] = {role: None if s is None else self._told(role, s) for role, s in strategies.items()}
         run |= {
             "budget": attrs.asdict(budget),
+            "repair": attrs.asdict(self.pruner.repair),
             "data": {"fingerprint": tokens.fingerprint},
             "model": attrs.asdict(self._identity()) | {"weights": fingerprint(self.dense.model)},
             "billhook": {"version": __version__},

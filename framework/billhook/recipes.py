@@ -11,6 +11,7 @@ from billhook.errors import InvalidConfig
 from billhook.estimator import Estimator
 from billhook.merger import Merger
 from billhook.objective import Objective
+from billhook.repair import Repair
 from billhook.roles import ROLES, Role, Strategy
 from billhook.selector import Selector
 
@@ -33,6 +34,7 @@ class Recipe:
         estimator: how each loss is made up for.
         merger: where the repair is put.
         objective: measured before and after, and what a searching selector minimises; None for the Pruner's own.
+        repair: when and how cuts are repaired.
 
     Raises:
         InvalidConfig: a strategy is not an object of its role, or the number is none of arXiv.
@@ -46,6 +48,7 @@ class Recipe:
     estimator: Estimator
     merger: Merger
     objective: Objective | None = None
+    repair: Repair = attrs.field(factory=Repair, validator=attrs.validators.instance_of(Repair))
 
     def __attrs_post_init__(self) -> None:
         for role, info in ROLES.items():
@@ -72,7 +75,7 @@ class Recipe:
         from billhook.pruner import Pruner
 
         own = {str(role): self.strategy(role) for role in ROLES}
-        return Pruner(**{**own, **options})
+        return Pruner(**{**own, "repair": self.repair, **options})
 
 
 def recipe(name: str) -> Recipe:

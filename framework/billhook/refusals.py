@@ -5,6 +5,8 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from billhook.budget import Budget
+from billhook.cut import Branch
+from billhook.drop_branch import DropBranch
 from billhook.drop_layers import DropLayers
 from billhook.errors import InvalidConfig, UnsupportedArchitecture
 from billhook.estimator import Estimator, Needs
@@ -23,24 +25,21 @@ def refuse_no_model(model: object) -> None:
         )
 
 
-def refuse_unmergeable(view: ModelView, estimator: Estimator, merger: Merger) -> None:
+def refuse_unmergeable(view: ModelView, selector: Selector, estimator: Estimator, merger: Merger) -> None:
     """Raise :class:`CannotMerge` before any work if no repair of this model could be merged.
 
     Asked of the last layer: the layers of a model are built alike, so what cannot be merged there cannot anywhere.
     """
     last = view.numbers[-1]
-    if estimator.needs is not Needs.NOTHING and last > 0:
+    if estimator.needs is Needs.NOTHING or last == 0:
+        return
+    donors: set[Branch] = set()  # by the branch that has to carry the map
+    for kind in selector.kinds():
+        donors |= {"attention", "mlp"} if kind is DropBranch else {getattr(kind, "branch", "mlp")}
+    if "mlp" in donors:
         merger.check(view, DropLayers(last, last + 1))
-
-
-def refuse_unrepairable(selector: Selector, estimator: Estimator) -> None:
-    """Raise :class:`InvalidConfig` before any work if cuts could come that the estimator cannot repair."""
-    kinds = [kind.kind for kind in selector.kinds() if not kind.repairable]
-    if kinds and estimator.needs is not Needs.NOTHING:
-        raise InvalidConfig(
-            f"{selector!r} cuts structures that are not repaired yet ({', '.join(kinds)}). "
-            f"Use the estimator 'identity'."
-        )
+    if "attention" in donors:
+        merger.check(view, DropBranch(last, "mlp"))
 
 
 def refuse_no_budget(budget: object) -> None:
@@ -60,5 +59,6 @@ def refuse_rigid(view: ModelView, selector: Selector) -> None:
         if reason:
             raise InvalidConfig(
                 f"The {kind.branch} branches of this model cannot get narrower: {reason} Leave out what narrows them: "
-                f"a selector of several dimensions takes a share of 0 for this one, as in selector.shares=[44,52,0]."
+                f"a selector of several dimensions takes a share of 0 for this one, as in selector.shares=[44,52,0], "
+                f"or a switch, as in selector.heads=false."
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -40,7 +41,25 @@ def strict_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(int, lambda value, _: _whole(value))
     converter.register_structure_hook(bool, lambda value, _: _truth(value))
+    converter.register_structure_hook_func(_is_number_or_word, _number_or_word)
     return converter
+
+
+def _is_number_or_word(kind: object) -> bool:
+    """Whether it is ``float | Literal["auto"]`` or the like."""
+    return get_origin(kind) in (Union, UnionType) and {get_origin(part) or part for part in get_args(kind)} == {
+        float,
+        Literal,
+    }
+
+
+def _number_or_word(value: Any, kind: object) -> float | str:
+    words = [word for part in get_args(kind) if part is not float for word in get_args(part)]
+    if isinstance(value, str):
+        if value not in words:
+            raise ValueError(f"{value!r} is neither a number nor {' or '.join(map(repr, words))}")
+        return value
+    return float(value)
 
 
 def explain(error: cattrs.BaseValidationError) -> str:

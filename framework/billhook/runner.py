@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,10 +39,14 @@ class Written:
 
     Attributes:
         output: what was added to the stream, scale included, ``[batch, seq, d_model]``, float32.
+        inner: what the writer read, ``[batch, seq, d_inner]``, the model's dtype.
+        after: the stream right behind the branch, ``[batch, seq, d_model]``, float32.
         leaving: the stream after the layer, ``[batch, seq, d_model]``, the model's dtype.
     """
 
     output: Tensor
+    inner: Tensor
+    after: Tensor
     leaving: Tensor
 
 
@@ -100,20 +104,25 @@ class Runner:
     @torch.no_grad()
     def run_recording(self, view: ModelView, number: int, branch: Branch, batch: OpenBatch, stream: Tensor) -> Written:
         """Like :meth:`run`, and what ``branch`` wrote."""
-        layer = view.layer(number)
-        seen: dict[str, Tensor] = {}
+        return self.run_recording_all(view, number, [branch], batch, stream)[branch]
 
-        def after(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            # a copy in any case: Falcon adds to this very tensor in place
-            seen["output"] = output.detach().to(torch.float32, copy=True)
-
-        handle = layer.get_submodule(view.adapter.output(layer, branch)).register_forward_hook(after)
+    @torch.no_grad()
+    def run_recording_all(
+        self, view: ModelView, number: int, branches: Iterable[Branch], batch: OpenBatch, stream: Tensor
+    ) -> dict[Branch, Written]:
+        """Like :meth:`run`, and what each of ``branches`` (at least one, all there) wrote."""
+        layer, adapter = view.layer(number), view.adapter
+        notes = {branch: _Notes() for branch in branches}
+        handles = []
+        for branch, note in notes.items():
+            handles.append(view.writer(number, branch).register_forward_pre_hook(note.before))
+            handles.append(layer.get_submodule(adapter.output(layer, branch)).register_forward_hook(note.after))
         try:
             leaving = self.run(view, number, batch, stream)
         finally:
-            handle.remove()
-        output = seen["output"].reshape(leaving.shape)  # OPT flattens batch and seq in its MLP
-        return Written(output=output * view.adapter.scale(layer, branch), leaving=leaving)
+            for handle in handles:
+                handle.remove()
+        return {b: note.written(b, adapter.scale(layer, b), stream, leaving) for b, note in notes.items()}
 
     @torch.no_grad()
     def logits(self, tokens: Tensor) -> Tensor:
@@ -137,6 +146,29 @@ class Runner:
         finally:
             for recorder in self._recorders:
                 recorder.injected = recorder.entered = recorder.call = None
+
+
+class _Notes:
+    """Hooks on one branch."""
+
+    def __init__(self) -> None:
+        self._inner = self._output = torch.empty(0)
+
+    def before(self, writer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Of its writer."""
+        self._inner = args[0].detach()
+
+    def after(self, last: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        """Of its last module."""
+        # a copy in any case: Falcon adds to this very tensor in place
+        self._output = output.detach().to(torch.float32, copy=True)
+
+    def written(self, branch: Branch, scale: float, entering: Tensor, leaving: Tensor) -> Written:
+        """What was seen, as shapes ``[batch, seq, ...]``."""
+        output = self._output.reshape(leaving.shape) * scale  # OPT flattens batch and seq in its MLP
+        after = leaving.to(torch.float32) if branch == "mlp" else entering.to(torch.float32) + output
+        inner = self._inner.reshape(*leaving.shape[:-1], -1)
+        return Written(output=output, inner=inner, after=after, leaving=leaving)
 
 
 class _Recorder(nn.Module):

@@ -61,7 +61,9 @@ class _Step:
 
 
 class Search:
-    """Compares cuts of the present model by the state's objective, unrepaired, one step at a time.
+    """Compares cuts of the present model by the state's objective, one step at a time.
+
+    Each is tried as it leaves the model, or repaired where the state has ``trials``.
 
     The naive search runs the whole model for each candidate on all data. This one finds the same cuts (and scores, up
     to floating point) with less work:
@@ -139,8 +141,9 @@ class Search:
         return decision.cut
 
     def _decide(self, cuts: Sequence[Cut]) -> Decision:
-        self._streams.start_step(cuts)
-        candidates = [Candidate.of(cut, self._state.model) for cut in cuts]
+        trials = self._state.trials
+        candidates = [Candidate.of(c, self._state.model) for c in cuts] if trials is None else trials.candidates(cuts)
+        self._streams.start_step(candidates)
         work = len(candidates) * len(self._batches)
         step = _Step(candidates, list(candidates), {c: [] for c in candidates}, work)
         if self._race is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,8 +17,12 @@ from billhook.journal import Journal
 from billhook.merger import Merger
 from billhook.model_view import ModelView
 from billhook.objective import Objective
+from billhook.repair import Repair
 from billhook.search_progress import SearchProgress
 from billhook.tokens import TokenBatch, Tokens
+
+if TYPE_CHECKING:
+    from billhook.trial_repairs import TrialRepairs
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage, the steps done, and their total if known."""
@@ -41,6 +46,8 @@ class PruningState:
         vetoed: cuts that a hook refused.
         scores: what a search found the objective to be after each cut that it chose.
         journal: where a search writes its decisions down and reads those of an interrupted run; None for nowhere.
+        repair: when and how cuts are repaired.
+        trials: gives the candidates of a search repaired; None if they are tried as they are.
         shared_until: the dense and the present model agree at every position up to this one.
     """
 
@@ -56,6 +63,7 @@ class PruningState:
         progress: Progress = _silent,
         on_search: Callable[[SearchProgress], None] = _silent,
         journal: Journal | None = None,
+        repair: Repair | None = None,
     ) -> None:
         self.dense = dense.copy()  # eval() must not reach what was handed in
         self.model = dense.copy()
@@ -67,6 +75,8 @@ class PruningState:
         self.progress = progress
         self.on_search = on_search
         self.journal = journal
+        self.repair = Repair() if repair is None else repair
+        self.trials: TrialRepairs | None = None
         self.cache = ActivationCache(cache)
         self.flow = Flow(self.dense, tokens.batches(tokens_per_batch), self.cache)
         self.cuts: list[Cut] = []
@@ -81,7 +91,7 @@ class PruningState:
         trial = before.copy()
         self.merger.merge(trial, cut, None)
         self.model = trial
-        self.shared_until = self._shared_with(trial)
+        self.shared_until = self.shared_with(trial)
         try:
             yield trial
         finally:
@@ -90,7 +100,11 @@ class PruningState:
     def record(self, cut: Cut) -> None:
         """Note that ``cut`` was applied to ``model``."""
         self.cuts.append(cut)
-        self.shared_until = self._shared_with(self.model)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Note that weights of ``model`` were replaced."""
+        self.shared_until = self.shared_with(self.model)
 
     @property
     def removed_parameters(self) -> int:
@@ -121,6 +135,13 @@ class PruningState:
         """Free the caches."""
         self.cache.close()
 
-    def _shared_with(self, view: ModelView) -> int:
+    def held_out_rows(self, index: int) -> Tensor:
+        """Which rows of batch ``index`` no repair is fitted to, ``[batch]`` bool on the CPU; spread over all data."""
+        share = self.repair.held_out
+        first = sum(len(batch.ids) for batch in self.flow.batches[:index])
+        rows = torch.arange(first, first + len(self.flow.batches[index].ids))
+        return ((rows + 1) * share).floor() > (rows * share).floor()
+
+    def shared_with(self, view: ModelView) -> int:
         """The first layer that ``view`` lost or whose weights it does not share with the dense model."""
         return first_difference(parameters_by_layer(self.dense), parameters_by_layer(view), self.flow.last)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from loguru import logger
+from torch import Tensor
 
 from billhook.cut import RepairSite
-from billhook.errors import SingularProblem
 from billhook.flow import STREAM
 from billhook.moments import Moments
-from billhook.regression import Regression, Rows, concatenate
+from billhook.regression import Regression, Regressor, Rows, concatenate
+from billhook.site_moments import SiteMoments, Split, site_rows, split
+from billhook.writer import double_device, weight_rows
 
 if TYPE_CHECKING:
+    from billhook.flow import Walk
+    from billhook.model_view import ModelView
+    from billhook.present_streams import PresentStreams
+    from billhook.runner import OpenBatch, Written
     from billhook.state import PruningState
 
 SAMPLE_ROWS = 2048
@@ -22,36 +29,64 @@ SAMPLE_ROWS = 2048
 
 
 class StreamedRegression(Regression):
-    """Regressor from the model as cut so far, target from the dense model.
+    """Regressor from the model as cut so far, this cut included, target from the dense model.
 
-    That way a later repair also makes up for what earlier ones left over, and errors do not pile up.
+    That way a later repair also makes up for what earlier ones left over, and errors do not pile up. (With
+    ``Repair(target="present")`` the target comes from the model as it was before this cut.)
     """
 
-    def __init__(self, state: PruningState, site: RepairSite, *, keep_rows: bool) -> None:
-        """``keep_rows`` caches the rows for :meth:`batches`; what the cache refuses is computed again."""
+    def __init__(
+        self,
+        state: PruningState,
+        site: RepairSite,
+        *,
+        after: ModelView | None = None,
+        regressor: Regressor = "output",
+        streams: PresentStreams | None = None,
+        keep_rows: bool = False,
+    ) -> None:
+        """
+        Args:
+            state: its models, data and options.
+            site: donor and target.
+            after: the present model without what is cut; the present model if None.
+            regressor: the donor's output, or what its writer reads.
+            streams: the present model's, of a caller that goes through its layers in order; then ``after`` is None.
+            keep_rows: cache the rows for :meth:`batches`; what the cache refuses is computed again.
+        """
         self._state = state
         self._site = site
+        self._after = after or state.model
+        self._shared = state.shared_until if after is None else state.shared_with(after)
+        self.regressor = regressor
+        self._streams = streams
         self._keep_rows = keep_rows
-        self._moments: Moments | None = None
+        self._moments: SiteMoments | None = None
         self._sample: list[Rows] = []
         self._warned = False
         self._epochs = 0
 
     @property
     def d_in(self) -> int:
-        """Width of the stream: the regressor is what the donor adds to it."""
-        return self._state.dense.d_model
+        """Width of the stream, or of what the donor's writer reads."""
+        return self.prior.shape[0]
 
     @property
     def d_out(self) -> int:
         """Width of the stream."""
         return self._state.dense.d_model
 
+    @functools.cached_property
+    def prior(self) -> Tensor:
+        """The identity, or the donor's present weight."""
+        if self.regressor == "output":
+            return torch.eye(self.d_out, dtype=torch.float64, device=double_device(self._state.dense.device))
+        rows = weight_rows(self._after.writer(self._site.layer, self._site.branch))
+        return rows.to(device=double_device(rows.device), dtype=torch.float64)
+
     def moments(self) -> Moments:
         """Sums over all tokens; runs the model at the first call."""
-        if self._moments is None:
-            self._moments = self._collect()
-        return self._moments
+        return self._collected().fit
 
     def sample(self) -> Rows:
         """Up to ``SAMPLE_ROWS`` rows, evenly spread."""
@@ -63,7 +98,7 @@ class StreamedRegression(Regression):
         self.moments()
         rest: list[Rows] = []
         for index in range(len(self._state.flow.batches)):
-            rest.append(self._cached(index) or self._compute(index).to(dtype=self._state.dense.dtype))
+            rest.append(self._cached(index) or self._compute(index).fit.to(dtype=self._state.dense.dtype))
             if sum(map(len, rest)) >= tokens:
                 pool = concatenate(rest)
                 whole = len(pool) // tokens * tokens
@@ -80,45 +115,68 @@ class StreamedRegression(Regression):
             for name in ("x", "residual", "skip"):
                 self._state.cache.discard(self._key(index, name))
 
-    def _collect(self) -> Moments:
+    def held_out(self) -> Moments | None:
+        """Sums over the tokens of the rows that ``Repair.held_out`` sets aside."""
+        held_out = self._collected().held_out
+        return held_out if held_out.token_count else None
+
+    def _collected(self) -> SiteMoments:
+        if self._moments is None:
+            self._moments = self._collect()
+        return self._moments
+
+    def _collect(self) -> SiteMoments:
         state = self._state
-        moments = Moments.empty(self.d_in, self.d_out, state.dense.device)
+        moments = SiteMoments.empty(self.d_in, self.d_out, state.dense.device)
         count = len(state.flow.batches)
         for index in range(count):
             rows = self._compute(index)
-            if len(rows) == 0:
-                continue
-            moments.add(rows.x, rows.residual)
-            self._sample.append(_evenly(rows, -(-SAMPLE_ROWS // count)))
+            moments.add(rows, state.repair.weights)
+            if len(rows.fit):
+                self._sample.append(_evenly(rows.fit, -(-SAMPLE_ROWS // count)))
             if self._keep_rows:
-                self._cache(index, rows.to(dtype=state.dense.dtype))
+                self._cache(index, rows.fit.to(dtype=state.dense.dtype))
             state.progress("estimating", index + 1, count)
-        if not moments.is_finite():
-            raise SingularProblem(
-                f"The activations of layer {self._site.layer} or of the stream entering layer {self._site.target} are "
-                f"not finite. Run the model in bfloat16 or float32."
-            )
+        moments.require_finite(self._site)
         return moments
 
-    def _compute(self, index: int) -> Rows:
+    def _compute(self, index: int) -> Split:
         """The rows of one batch, float32."""
         state, site = self._state, self._site
-        runner = state.flow.runner
         walk = state.flow.walk(index)
-        shared = min(site.layer, state.shared_until)
-        stream = walk.to(shared)
-        for number in state.model.numbers:
-            if shared <= number < site.layer:
-                stream = runner.run(state.model, number, walk.batch, stream)
-        written = runner.run_recording(state.model, site.layer, site.branch, walk.batch, stream)
-        if site.layer < state.shared_until:
+        written, stream = self._written(walk), walk.stream
+        if site.layer < self._shared and walk.position == site.layer < site.target:
             walk.stand_at(site.layer + 1, written.leaving)
-        target = walk.to(site.target)
-        keep = walk.batch.tokens.keep
-        # differences in float32, before anything is rounded to the model's dtype again
-        leaving, target = (t[keep].to(torch.float32) for t in (written.leaving, target))
-        x = written.output[keep]
-        return Rows(x=x, residual=target - leaving + x, skip=leaving - x)
+        if state.repair.target == "dense" or self._streams is not None:
+            target = walk.at(site)
+        else:
+            target = self._present_target(walk.batch, min(site.layer, self._shared), stream)
+        rows = site_rows(self._after, site, self.regressor, written, target)
+        return split(state, index, walk.batch.tokens, rows)
+
+    def _written(self, walk: Walk) -> Written:
+        """What the donor writes; the walk stands where the two models part, at the donor's layer at the latest."""
+        runner, site = self._state.flow.runner, self._site
+        if self._streams is not None:
+            return runner.run_recording(
+                self._after, site.layer, site.branch, walk.batch, self._streams.entering(walk, site.layer)
+            )
+        shared = min(site.layer, self._shared)
+        stream = walk.to(shared)
+        for number in self._after.numbers:
+            if shared <= number < site.layer:
+                stream = runner.run(self._after, number, walk.batch, stream)
+        return runner.run_recording(self._after, site.layer, site.branch, walk.batch, stream)
+
+    def _present_target(self, batch: OpenBatch, position: int, stream: Tensor) -> Tensor:
+        """The stream of the model before the cut where the repair aims at, from ``stream`` entering ``position``."""
+        runner, view, site = self._state.flow.runner, self._state.model, self._site
+        for number in view.numbers:
+            if position <= number < site.target:
+                stream = runner.run(view, number, batch, stream)
+        if site.between and view.has_branch(site.target, "attention"):
+            return runner.run_recording(view, site.target, "attention", batch, stream).after
+        return stream
 
     def _cache(self, index: int, rows: Rows) -> None:
         # streams are worth less than rows: they save one pass, rows save one in every epoch

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from typing import TYPE_CHECKING
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from billhook.cut import Branch
+from billhook.moments import Moments
 from billhook.writer import weight_rows
 
 if TYPE_CHECKING:
     from billhook.model_view import ModelView
     from billhook.state import PruningState
 
-InnerNorms = Mapping[tuple[int, Branch], Tensor]
-"""By layer and branch: root mean square of each column of the writer's input, ``[d_inner]`` float64 on the CPU."""
+
+@attrs.frozen(eq=False)
+class InnerStatistics:
+    """Of what one writer reads, over the calibration tokens; float64 on the CPU.
+
+    Attributes:
+        second: mean of ``x xᵀ``, ``[d_inner, d_inner]``; its diagonal alone, ``[d_inner]``, if no more was asked for.
+        mean: mean of x, ``[d_inner]``.
+    """
+
+    second: Tensor
+    mean: Tensor
+
+    @property
+    def squares(self) -> Tensor:
+        """Mean square of each column, ``[d_inner]``."""
+        return self.second if self.second.ndim == 1 else self.second.diagonal()
 
 
 def weight_l1(view: ModelView, number: int, branch: Branch) -> Tensor:
@@ -40,53 +56,99 @@ def weight_l1(view: ModelView, number: int, branch: Branch) -> Tensor:
     return total
 
 
-def wanda(view: ModelView, number: int, branch: Branch, norms: InnerNorms) -> Tensor:
+def wanda(view: ModelView, number: int, branch: Branch, inner: InnerStatistics) -> Tensor:
     """Sum over each unit of the writer's ``|W| · rms(x)`` (Wanda, arXiv 2306.11695): ``[units]`` float64 on the CPU."""
     rows = weight_rows(view.writer(number, branch)).abs().sum(1, dtype=torch.float64).cpu()  # [d_inner]
-    return _by_unit(rows * norms[number, branch], len(view.units(number, branch)))
+    return _by_unit(rows * inner.squares.sqrt(), len(view.units(number, branch)))
 
 
-def activation(view: ModelView, number: int, branch: Branch, norms: InnerNorms) -> Tensor:
+def activation(view: ModelView, number: int, branch: Branch, inner: InnerStatistics) -> Tensor:
     """Root mean square of each unit's inner activation (as in Minitron, arXiv 2407.14679): as for :func:`wanda`."""
-    return _by_unit(norms[number, branch].square(), len(view.units(number, branch))).sqrt()
+    return _by_unit(inner.squares, len(view.units(number, branch))).sqrt()
+
+
+def fluctuation(view: ModelView, number: int, branch: Branch, inner: InnerStatistics) -> Tensor:
+    """Sum over each unit of ``var(x) · ‖W‖²`` (FLAP, arXiv 2312.11983): as for :func:`wanda`.
+
+    What a constant could make up for does not count.
+    """
+    rows = weight_rows(view.writer(number, branch)).double().square().sum(1).cpu()
+    return _by_unit(rows * (inner.squares - inner.mean.square()), len(view.units(number, branch)))
+
+
+OBS_RIDGE = 1e-2
+"""Relative to the mean diagonal of the Gram matrix; as in OSSCAR."""
+
+OBS_STEPS = 64
+"""In so many steps at most the units of a branch are ranked."""
+
+
+def obs(view: ModelView, number: int, branch: Branch, inner: InnerStatistics, *, most: int | None = None) -> Tensor:
+    """When each unit goes if always those go whose loss the others make up for best: ``[units]`` float64 on the CPU.
+
+    The loss is ``tr(W_uᵀ [(G⁻¹)_uu]⁻¹ W_u)``, the squared error that is left after the other rows of the writer are
+    solved anew (Optimal Brain Surgeon; for structures ZipLM, arXiv 2302.04089). After each step the writer and G⁻¹ are
+    those of the units that are left. ``second`` must be the whole matrix. Only the first ``most`` units that go are
+    ranked step by step, the others by their loss at that point; all of them if None.
+    """
+    rows = weight_rows(view.writer(number, branch)).double().cpu().clone()
+    gram = inner.second + OBS_RIDGE * inner.second.diagonal().mean() * torch.eye(len(inner.second), dtype=torch.float64)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    left = torch.arange(len(view.units(number, branch)))
+    value = torch.zeros(len(left), dtype=torch.float64)
+    block = -(-len(left) // OBS_STEPS)
+    width = len(rows) // len(left)
+    for step in itertools.count(1):
+        units = inverse.view(len(left), width, len(left), width).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+        blocks = rows.view(len(left), width, -1)
+        loss = (blocks * torch.linalg.solve(units, blocks)).sum((1, 2))
+        order = loss.argsort(stable=True)
+        gone, stay = order[:block], order[block:].sort().values
+        value[left[gone]] = step + loss[gone] / (1 + loss.max())  # within a step by loss
+        if not len(stay):
+            return value
+        if most is not None and step * block >= most:
+            value[left[stay]] = step + 1 + loss[stay] / (1 + loss.max())
+            return value
+        goes, stays = ((part[:, None] * width + torch.arange(width)).flatten() for part in (gone, stay))
+        cross = torch.linalg.solve(inverse[goes][:, goes], torch.cat([inverse[goes][:, stays], rows[goes]], dim=1))
+        across = inverse[stays][:, goes]
+        rows = rows[stays] - across @ cross[:, len(stays) :]
+        inverse = inverse[stays][:, stays] - across @ cross[:, : len(stays)]
+        left = left[stay]
+    raise AssertionError("unreachable")
 
 
 @torch.no_grad()
-def measure_inner_norms(state: PruningState) -> dict[tuple[int, Branch], Tensor]:
-    """See :data:`InnerNorms`; of the present model on the calibration tokens, in one pass. Padding does not count."""
+def measure_inner(state: PruningState, branch: Branch, *, whole: bool = False) -> dict[int, InnerStatistics]:
+    """By layer: of the present model on the calibration tokens, in one pass. Padding does not count.
+
+    ``whole`` collects ``x xᵀ`` and not only its diagonal: d_inner² numbers for each layer.
+    """
     view, runner = state.model, state.flow.runner
-    sums: dict[tuple[int, Branch], Tensor] = {}
+    sums: dict[int, Moments] = {}
+    squares: dict[int, Tensor] = {}
+    means: dict[int, Tensor] = {}
     for index, tokens in enumerate(state.flow.batches):
         batch = runner.open(tokens)
         keep, stream = batch.tokens.keep, batch.stream
         for number in view.numbers:
-            inputs: dict[Branch, Tensor] = {}
-            handles = [
-                view.writer(number, branch).register_forward_pre_hook(_Note(inputs, branch))
-                for branch in ("attention", "mlp")
-                if view.has_branch(number, branch)
-            ]
-            try:
+            if not view.has_branch(number, branch):
                 stream = runner.run(view, number, batch, stream)
-            finally:
-                for handle in handles:
-                    handle.remove()
-            for branch, inner in inputs.items():
-                rows = inner.reshape(*keep.shape, -1)[keep].float()
-                sums[number, branch] = sums.get((number, branch), 0) + rows.square().sum(0).double().cpu()
+                continue
+            written = runner.run_recording(view, number, branch, batch, stream)
+            stream, rows = written.leaving, written.inner[keep]
+            if whole:
+                known = sums.setdefault(number, Moments.empty(rows.shape[1], 0, rows.device))
+                known.add(rows, rows[:, :0])
+            else:
+                squares[number] = squares.get(number, 0) + rows.float().square().sum(0).double().cpu()
+                means[number] = means.get(number, 0) + rows.float().sum(0).double().cpu()
         state.progress("selecting", index + 1, len(state.flow.batches))
-    return {key: (total / state.tokens.token_count).sqrt() for key, total in sums.items()}
-
-
-@attrs.frozen(eq=False)
-class _Note:
-    """Forward pre-hook of a writer: keeps its input."""
-
-    inputs: dict[Branch, Tensor]
-    branch: Branch
-
-    def __call__(self, writer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self.inputs[self.branch] = args[0].detach()
+    count = state.tokens.token_count
+    if whole:
+        return {number: InnerStatistics(m.xx.cpu() / count, m.x.cpu() / count) for number, m in sums.items()}
+    return {number: InnerStatistics(squares[number] / count, means[number] / count) for number in squares}
 
 
 def _queries(view: ModelView, branch: Branch) -> int:

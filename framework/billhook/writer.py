@@ -59,6 +59,11 @@ def _parameter_like(old: Tensor, value: Tensor) -> nn.Parameter:
     return nn.Parameter(new, requires_grad=old.requires_grad)
 
 
+def double_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for tensors on ``device``: the CPU where it has none (Apple's GPU)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def all_finite(tensor: Tensor) -> bool:
     """Whether no entry is NaN or infinite."""
     return bool(torch.isfinite(tensor).all())

@@ -33,7 +33,7 @@ class Cosine(Estimator):
         rescale: afterwards, scale T by the factor that fits best in least squares. The approximate loss does not
             see the length of ``X T``.
 
-    Starts at the identity. Rows whose target is zero have no direction and are left out. Deterministic: batches
+    Starts at what changes nothing. Rows whose target is zero have no direction and are left out. Deterministic: batches
     come in a fixed order.
     """
 
@@ -62,14 +62,10 @@ class Cosine(Estimator):
 
     def estimate(self, regression: Regression) -> LinearMap:
         """Optimise over cached rows; float32."""
-        if regression.d_in != regression.d_out:
-            raise InvalidConfig(
-                f"Cosine starts at the identity; {regression.d_in} columns cannot become {regression.d_out}."
-            )
         moments = regression.moments()
         refuse_not_finite(moments)
         device = moments.xx.device
-        weight = torch.eye(regression.d_in, device=device, dtype=torch.float32).requires_grad_()
+        weight = regression.prior.to(device=device, dtype=torch.float32, copy=True).requires_grad_()
         with torch.enable_grad():
             loss = self._adam(regression, weight) if self.optimizer == "adam" else self._lbfgs(regression, weight)
         found = weight.detach()

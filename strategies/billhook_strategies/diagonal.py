@@ -10,7 +10,7 @@ import torch
 
 from billhook import Estimator, LinearMap, Regression, hookimpl
 from billhook.errors import InvalidConfig
-from billhook_strategies.normal_equations import refuse_not_finite
+from billhook_strategies.normal_equations import refuse_inner, refuse_not_finite
 
 
 @attrs.frozen(kw_only=True)
@@ -33,10 +33,7 @@ class Diagonal(Estimator):
         """Solve from moments; float64, a full matrix with zeros off the diagonal."""
         moments = regression.moments()
         refuse_not_finite(moments)
-        if moments.d_in != moments.d_out:
-            raise InvalidConfig(
-                f"A diagonal map keeps the width; this one goes from {moments.d_in} to {moments.d_out}."
-            )
+        refuse_inner(regression, "A diagonal map")
         energy, overlap = moments.xx.diagonal(), moments.xr.diagonal()
         penalty = self.strength * energy.mean()
         alive = energy > 0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import Cut, LinearMap, Merger, ModelView, hookimpl
-from billhook.errors import CannotMerge
+from billhook import LinearMap, Merger, ModelView, hookimpl
+from billhook.cut import RepairSite
 from billhook.inserted import insert_after
 
 
@@ -20,23 +20,14 @@ class Insert(Merger):
     of the type ``billhook``.
     """
 
-    def check(self, view: ModelView, cut: Cut) -> None:
-        """Only the cut itself can be wrong."""
-        cut.check(view)
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
+        """Everything can be served."""
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        """Remove the cut, wrap the last module of the donor branch."""
-        cut.check(view)
-        site = cut.repair_site(view)
-        if linear_map is not None and site is None:
-            raise CannotMerge(f"{cut} has no layer before it after which a map could stand.")
-        if linear_map is not None:
-            linear_map.check_width(view.d_model)
-        layer = None if site is None else view.layer(site.layer)
-        cut.remove_from(view)
-        if linear_map is not None and site is not None and layer is not None:
-            scale = view.adapter.scale(layer, site.branch)
-            insert_after(layer, view.adapter.output(layer, site.branch), linear_map, scale)
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        """Wrap the last module of the donor branch."""
+        linear_map.check_width(view.d_model)
+        layer = view.layer(site.layer)
+        insert_after(layer, view.adapter.output(layer, site.branch), linear_map, view.adapter.scale(layer, site.branch))
 
 
 @hookimpl

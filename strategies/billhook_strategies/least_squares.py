@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from billhook import Estimator, LinearMap, Regression, hookimpl
-from billhook_strategies.normal_equations import Toward, solve
+from billhook_strategies.normal_equations import solve
 
 
 @attrs.frozen(kw_only=True)
@@ -17,7 +17,7 @@ class LeastSquares(Estimator):
     Attributes:
         bias: fit an intercept as well; only writers with a bias can fold it.
 
-    Directions that the data do not determine (dead columns) keep the identity, and the report says so. Fewer
+    Directions that the data do not determine (dead columns) keep what changes nothing, and the report says so. Fewer
     tokens than columns raise ``SingularProblem``.
     """
 
@@ -25,8 +25,7 @@ class LeastSquares(Estimator):
 
     def estimate(self, regression: Regression) -> LinearMap:
         """Solve from moments; float64."""
-        toward: Toward = "identity" if regression.d_in == regression.d_out else "zero"
-        return solve(regression.moments(), ridge=0.0, toward=toward, bias=self.bias)
+        return solve(regression.moments(), regression.prior, ridge=0.0, bias=self.bias)
 
 
 @hookimpl

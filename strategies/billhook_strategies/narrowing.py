@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import attrs
@@ -14,10 +14,16 @@ from billhook.cut import Branch
 from billhook.errors import InvalidConfig
 from billhook.heterogeneous import can_be_uniform
 from billhook.search import refuse_hopeless
-from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
+from billhook.unit_scores import InnerStatistics, activation, fluctuation, measure_inner, obs, wanda, weight_l1
 
-Score = Literal["weight-l1", "wanda", "activation"]
-SCORES: tuple[Score, ...] = ("weight-l1", "wanda", "activation")
+Score = Literal["weight-l1", "wanda", "activation", "fluctuation", "obs"]
+SCORES: dict[str, Callable[[ModelView, int, Branch, InnerStatistics], Tensor]] = {
+    "wanda": wanda,
+    "activation": activation,
+    "fluctuation": fluctuation,
+    "obs": obs,
+}
+"""Those that are measured on activations; ``weight-l1`` needs none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,9 +112,9 @@ class Narrowing:
     def _values(self, state: PruningState, layers: list[int]) -> dict[int, Tensor]:
         if self.score == "weight-l1":
             return {number: weight_l1(state.model, number, self.branch) for number in layers}
-        norms = measure_inner_norms(state)
-        score = wanda if self.score == "wanda" else activation
-        return {number: score(state.model, number, self.branch, norms) for number in layers}
+        found = measure_inner(state, self.branch, whole=self.score == "obs")
+        score = SCORES[self.score]
+        return {number: score(state.model, number, self.branch, found[number]) for number in layers}
 
     def _refuse_rigid(self, view: ModelView) -> None:
         reason = view.adapter.why_not_narrowable(view.model.config, self.branch)
@@ -125,5 +131,5 @@ def refuse_bad_options(owner: str, group: int | None, score: str) -> None:
     """Raise :class:`InvalidConfig` for a group of no units, or a score that is none."""
     if group is not None and group < 1:
         raise InvalidConfig(f"The 'group' of {owner} must be at least 1; got {group}.")
-    if score not in SCORES:
-        raise InvalidConfig(f"The 'score' of {owner} must be one of {', '.join(SCORES)}; got {score!r}.")
+    if score not in ("weight-l1", *SCORES):
+        raise InvalidConfig(f"The 'score' of {owner} must be one of weight-l1, {', '.join(SCORES)}; got {score!r}.")

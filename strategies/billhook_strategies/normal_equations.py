@@ -9,10 +9,10 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from billhook import LinearMap, Moments
+from billhook import LinearMap, Moments, Regression
 from billhook.errors import InvalidConfig, SingularProblem
 
-Toward = Literal["identity", "zero"]
+Toward = Literal["present", "zero"]
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Solution:
     undetermined: int
 
 
-def solve(moments: Moments, *, ridge: float, toward: Toward, bias: bool) -> LinearMap:
+def solve(moments: Moments, prior: Tensor, *, ridge: float, bias: bool) -> LinearMap:
     """Ridge regression from moments: ``(XᵀX + λI)⁻¹ (XᵀR + λT₀)``, λ = ``ridge`` · mean diagonal of ``XᵀX``.
 
     λ is relative because ``XᵀX`` grows with the number of tokens: the absolute α of ReplaceMe's table 5 does
@@ -31,16 +31,14 @@ def solve(moments: Moments, *, ridge: float, toward: Toward, bias: bool) -> Line
 
     Args:
         moments: the sums.
+        prior: T₀ ``[d_in, d_out]``, what ridge pulls to and undetermined directions keep.
         ridge: relative strength, 0 for plain least squares.
-        toward: T₀, what ridge pulls to and undetermined directions keep: the identity (the unrepaired model) or zero.
         bias: fit an intercept too, unpenalised.
 
     Raises:
         SingularProblem: without ridge, fewer tokens than columns; or sums that are not finite.
-        InvalidConfig: pulling toward the identity between different widths.
     """
     refuse_not_finite(moments)
-    prior = prior_map(moments, toward)
     sums = moments.centred() if bias else moments
     if ridge == 0 and moments.token_count < moments.d_in + bias:
         raise SingularProblem(
@@ -48,19 +46,16 @@ def solve(moments: Moments, *, ridge: float, toward: Toward, bias: bool) -> Line
             f"Use more samples, or the estimator 'ridge'."
         )
     strength = ridge * float(sums.xx.diagonal().mean())
+    prior = prior.to(moments.xx)
     found = _solve_deviation(sums, prior, strength)
     weight = prior + found.weight
     intercept = (moments.r - moments.x @ weight) / moments.weight if bias else None
-    return LinearMap(weight, intercept, notes=_notes(found.undetermined, toward))
+    return LinearMap(weight, intercept, notes=_notes(found.undetermined))
 
 
-def prior_map(moments: Moments, toward: Toward) -> Tensor:
-    """T₀, ``[d_in, d_out]`` float64."""
-    if toward == "zero":
-        return torch.zeros_like(moments.xr)
-    if moments.d_in != moments.d_out:
-        raise InvalidConfig(f"There is no identity from {moments.d_in} to {moments.d_out} columns; use toward='zero'.")
-    return torch.eye(moments.d_in, dtype=moments.xr.dtype, device=moments.xr.device)
+def prior_of(regression: Regression, toward: Toward) -> Tensor:
+    """What a penalty pulls to, ``[d_in, d_out]``: the map that changes nothing, or zero."""
+    return regression.prior if toward == "present" else torch.zeros_like(regression.prior)
 
 
 def refuse_not_finite(moments: Moments) -> None:
@@ -69,6 +64,15 @@ def refuse_not_finite(moments: Moments) -> None:
         raise SingularProblem("There are no calibration tokens: everything is padding or weighs nothing.")
     if not moments.is_finite():
         raise SingularProblem("The activations are not finite. Run the model in bfloat16 or float32.")
+
+
+def refuse_inner(regression: Regression, what: str) -> None:
+    """Raise :class:`InvalidConfig` unless the map is to follow a branch's output: there it may be near the identity."""
+    if regression.regressor != "output" or regression.d_in != regression.d_out:
+        raise InvalidConfig(
+            f"{what} follows the output of a branch; this one goes from the {regression.d_in} columns of its "
+            f"{regression.regressor} to {regression.d_out}. Use the merger 'fold', or the estimator 'ridge'."
+        )
 
 
 def _solve_deviation(sums: Moments, prior: Tensor, strength: float) -> Solution:
@@ -95,9 +99,9 @@ def _solve_determined_part(gram: Tensor, right: Tensor) -> Solution:
     return Solution(deviation, int((~determined).sum()))
 
 
-def _notes(undetermined: int, toward: Toward) -> tuple[str, ...]:
+def _notes(undetermined: int) -> tuple[str, ...]:
     if not undetermined:
         return ()
-    note = f"the data leave {undetermined} directions of the regressor undetermined; the map keeps the {toward} there"
+    note = f"the data leave {undetermined} directions of the regressor undetermined; nothing is changed there"
     logger.warning("{}", note)
     return (note,)

@@ -10,8 +10,7 @@ from loguru import logger
 from torch import Tensor
 
 from billhook import Estimator, LinearMap, Regression, hookimpl
-from billhook.errors import InvalidConfig
-from billhook_strategies.normal_equations import refuse_not_finite
+from billhook_strategies.normal_equations import refuse_inner, refuse_not_finite
 
 
 @attrs.frozen(kw_only=True)
@@ -30,8 +29,7 @@ class Orthogonal(Estimator):
         """Solve from moments; float64."""
         moments = regression.moments()
         refuse_not_finite(moments)
-        if moments.d_in != moments.d_out:
-            raise InvalidConfig(f"A rotation keeps the width; this one goes from {moments.d_in} to {moments.d_out}.")
+        refuse_inner(regression, "A rotation")
         u, sigma, vh = torch.linalg.svd(moments.xr)
         rank = int((sigma > sigma[0] * len(sigma) * torch.finfo(sigma.dtype).eps).sum())
         rotation = u @ vh

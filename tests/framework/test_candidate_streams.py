@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 from tests.framework.naive_search import mixed
 from torch import Tensor
 
-from billhook import CacheBudget, Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState
+from billhook import (
+    CacheBudget,
+    Cut,
+    DropBranch,
+    DropLayers,
+    KeepChannels,
+    KeepHeads,
+    LinearMap,
+    ModelView,
+    PruningState,
+)
 from billhook.candidate import Candidate
 from billhook.candidate_streams import CANDIDATE, CandidateStreams, first_difference, parameters_by_layer
 from billhook.testing import random_map, tiny_tokens, tiny_view, zeroed
@@ -45,8 +56,8 @@ def run(
     streams: CandidateStreams, state: PruningState, cuts: Sequence[Cut], meeting: Sequence[int] = ()
 ) -> dict[Cut, Tensor]:
     """The last stream of each, in the order in which they come."""
-    streams.start_step(cuts)
     candidates = [Candidate.of(cut, state.model) for cut in cuts]
+    streams.start_step(candidates)
     return {candidate.cut: stream for candidate, stream, _ in streams.last_streams(0, candidates, meeting)}
 
 
@@ -167,7 +178,15 @@ def test_candidates_that_begin_at_the_meeting_point_or_later_leave_nothing_there
 def test_what_is_no_candidate_any_more_is_forgotten(state: PruningState) -> None:
     streams = streams_of(state)
     run(streams, state, CUTS, meeting=[LAYERS])
-    streams.start_step(CUTS[:1])
+    streams.start_step([Candidate.of(CUTS[0], state.model)])
+    assert kept_at(streams, state, LAYERS) == CUTS[:1]
+
+
+def test_one_that_is_repaired_otherwise_is_run_anew(state: PruningState) -> None:
+    streams = streams_of(state)
+    run(streams, state, CUTS[:2], meeting=[LAYERS])
+    same, other = (Candidate.of(cut, state.model) for cut in CUTS[:2])
+    streams.start_step([same, attrs.evolve(other, repair=LinearMap(torch.eye(2)))])
     assert kept_at(streams, state, LAYERS) == CUTS[:1]
 
 
@@ -176,7 +195,7 @@ def test_a_change_reaches_what_comes_after_it(meeting: int, kept: bool, state: P
     streams = streams_of(state)
     run(streams, state, [CUTS[1]], meeting=[meeting])
     DropLayers(3, 4).remove_from(state.model)
-    streams.start_step([CUTS[1]])
+    streams.start_step([Candidate.of(CUTS[1], state.model)])
     assert (kept_at(streams, state, meeting) == [CUTS[1]]) == kept
 
 

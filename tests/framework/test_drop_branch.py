@@ -167,12 +167,6 @@ def test_a_model_without_its_first_attention_generates_with_a_cache_what_it_gene
     assert with_cache.tolist() == plain.tolist()
 
 
-def test_nothing_repairs_it_yet() -> None:
-    cut: Cut = DropBranch(1, "mlp")
-    assert cut.repair_site(tiny_view()) is None
-    assert not cut.repairable
-
-
 @pytest.mark.parametrize(
     ("branch", "stand_in", "call"),
     [

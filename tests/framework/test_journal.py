@@ -30,6 +30,7 @@ from billhook import (
     PruneResult,
     PruningState,
     Race,
+    Repair,
     SearchProgress,
     Selector,
     Tokens,
@@ -41,6 +42,7 @@ from billhook.journal import Decision
 from billhook.testing import tiny_model, tiny_tokens
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.fold import Fold
+from billhook_strategies.mixed import Mixed
 from billhook_strategies.mixture import Mixture
 from billhook_strategies.multi_pruner import MultiPruner
 from billhook_strategies.perplexity import Perplexity
@@ -50,7 +52,13 @@ TOKENS = tiny_tokens(rows=2, seq=6, padding="right")
 BUDGET = Budget(parameters=0.2)
 BLOCKS = Pruner(selector=BlockPruner(), estimator="identity")
 THREE_DIMENSIONS = Pruner(selector=MultiPruner(shares=(3, 2, 1), channel_group=4), estimator="identity")
-PRUNERS = {"block-pruner": BLOCKS, "multi-pruner": THREE_DIMENSIONS}
+ROUNDS = Pruner(
+    selector=Mixed(rounds=2, parts=(0.25,), tokens=6, score="wanda"),
+    estimator="ridge",
+    merger="refit",
+    repair=Repair(when="trial"),
+)
+PRUNERS = {"block-pruner": BLOCKS, "multi-pruner": THREE_DIMENSIONS, "mixed": ROUNDS}
 RUN = {"selector": "x"}
 DECISIONS = [
     Decision(cut=DropBranch(1, "mlp"), score=3.5),
@@ -95,10 +103,18 @@ def test_cut_at_any_byte_it_opens_with_the_decisions_that_are_whole(name: str, t
     all_decisions = read(write(tmp_path / "whole", data), run)
     for length in range(len(data) + 1):
         path = write(tmp_path / "journal", data[:length])
-        steps = max(0, data.count(b"\n", 0, length) - 1)
+        steps = whole_decisions(data[:length])
         assert read(path, run) == all_decisions[:steps]
         # the torn line is gone, or the next one would be glued to it
         assert path.read_bytes() == b"".join(lines_of(data)[: steps + 1])
+
+
+def whole_decisions(data: bytes) -> int:
+    """Whole lines after the first, without those of a round that is not there to its end."""
+    steps = [json.loads(line) for line in lines_of(data)[1:] if line.endswith(b"\n")]
+    while steps and steps[-1].get("more"):
+        steps.pop()
+    return len(steps)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -375,6 +391,19 @@ def test_decisions_come_back_in_order_and_then_there_are_no_more(tmp_path: Path)
         first.note(decision)
     again = Journal(tmp_path / "journal", RUN)
     assert [again.recall() for _ in range(4)] == [*DECISIONS, None]
+
+
+def test_what_was_decided_together_comes_back_together_or_not_at_all(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", RUN)
+    journal.note_round(DECISIONS[:2])
+    journal.note_round(DECISIONS[2:])
+    data = journal.path.read_bytes()
+    again = Journal(journal.path, RUN)
+    assert [again.recall_round() for _ in range(3)] == [DECISIONS[:2], DECISIONS[2:], []]
+    lines = lines_of(data)
+    torn = Journal(write(tmp_path / "torn", b"".join(lines[:2])), RUN)
+    assert torn.recall_round() == []
+    assert torn.path.read_bytes() == lines[0]
 
 
 def test_it_counts_what_was_recalled_and_what_waits(tmp_path: Path) -> None:

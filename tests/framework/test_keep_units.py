@@ -185,12 +185,6 @@ def test_the_dtype_stays(dtype: torch.dtype) -> None:
     assert {p.dtype for p in view.model.parameters()} == {dtype}
 
 
-@pytest.mark.parametrize("cut", [KeepChannels(1, (2,)), KeepHeads(1, (1,))], ids=str)
-def test_nothing_repairs_them_yet(cut: Cut) -> None:
-    assert cut.repair_site(tiny_view()) is None
-    assert not cut.repairable
-
-
 def test_the_modules_say_their_new_widths() -> None:
     view = with_only(tiny_view("llama"), KeepChannels(1, (1, 4, 9)))
     up, down = (view.layer(1).get_submodule(f"mlp.{name}_proj") for name in ("up", "down"))

@@ -103,7 +103,7 @@ def test_rows_are_right_at_any_site(branch: Any, layer: int, target: int) -> Non
     for batch in TOKENS.batches(20):
         seen = forward(view, batch, branch)
         x = seen.written[layer]
-        skip = seen.streams[layer + 1] - x
+        skip = seen.streams[layer] if branch == "attention" else seen.streams[layer + 1] - x
         expected.append(Rows(*(t[batch.keep] for t in (x, seen.streams[target] - skip, skip))))
     assert_close(rows, concatenate(expected))
 

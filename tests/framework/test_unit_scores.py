@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from billhook import DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState, default_registry
 from billhook.cut import Branch
 from billhook.testing import tiny_tokens, tiny_view
-from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
+from billhook.unit_scores import InnerStatistics, activation, fluctuation, measure_inner, obs, wanda, weight_l1
 from billhook.writer import weight_rows
 from billhook_strategies.insert import Insert
 
@@ -147,7 +147,8 @@ def test_inner_norms_are_those_of_the_real_tokens(name: str, branch: Branch) -> 
     state = state_of(view)
     rows = inner_rows(view, 1, branch)
     assert len(rows) == TOKENS.token_count < TOKENS.ids.numel()
-    assert_near(measure_inner_norms(state)[1, branch], [rms(column) for column in rows.T.tolist()])
+    assert_near(measure_inner(state, branch)[1].squares.sqrt(), [rms(column) for column in rows.T.tolist()])
+    assert_near(measure_inner(state, branch)[1].mean, rows.mean(0).tolist())
     state.close()
 
 
@@ -160,7 +161,7 @@ def test_wanda_is_what_loops_over_weights_and_tokens_give(name: str, branch: Bra
     columns = [rms(rows[:, entry].tolist()) * sum(abs(float(w)) for w in weight[entry]) for entry in range(len(weight))]
     width = len(columns) // (count := len(view.units(1, branch)))
     wanted = [sum(columns[unit * width : (unit + 1) * width]) for unit in range(count)]
-    assert_near(wanda(view, 1, branch, measure_inner_norms(state)), wanted)
+    assert_near(wanda(view, 1, branch, measure_inner(state, branch)[1]), wanted)
     state.close()
 
 
@@ -171,7 +172,7 @@ def test_the_activation_of_a_unit_is_its_length(branch: Branch) -> None:
     rows = inner_rows(view, 1, branch).unflatten(1, (len(view.units(1, branch)), -1))
     by_unit = rows.transpose(0, 1).tolist()  # [units, tokens, width]
     wanted = [math.sqrt(mean([sum(x * x for x in token) for token in unit])) for unit in by_unit]
-    assert_near(activation(view, 1, branch, measure_inner_norms(state)), wanted)
+    assert_near(activation(view, 1, branch, measure_inner(state, branch)[1]), wanted)
     state.close()
 
 
@@ -181,11 +182,13 @@ def test_they_are_measured_on_the_model_as_it_is_now() -> None:
     for cut in (KeepChannels(1, (0, 3, 7)), KeepHeads(2, (1,)), DropBranch(0, "mlp"), DropLayers(3, 4)):
         state.merger.merge(state.model, cut, None)
         state.record(cut)
-    found = measure_inner_norms(state)
-    assert sorted(found) == [(0, "attention"), (1, "attention"), (1, "mlp"), (2, "attention"), (2, "mlp")]
-    assert_near(found[1, "mlp"], [rms(column) for column in inner_rows(state.model, 1, "mlp").T.tolist()])
-    assert len(wanda(state.model, 1, "mlp", found)) == 3
-    assert len(activation(state.model, 2, "attention", found)) == 1
+    attention, mlp = measure_inner(state, "attention"), measure_inner(state, "mlp")
+    assert sorted(attention) == [0, 1, 2]
+    assert sorted(mlp) == [1, 2]
+    rows = inner_rows(state.model, 1, "mlp")
+    assert_near(mlp[1].squares.sqrt(), [rms(column) for column in rows.T.tolist()])
+    assert len(wanda(state.model, 1, "mlp", mlp[1])) == 3
+    assert len(activation(state.model, 2, "attention", attention[2])) == 1
     state.close()
 
 
@@ -193,13 +196,92 @@ def test_the_split_into_batches_does_not_matter_for_them() -> None:
     found = []
     for size in (1, 1000):
         state = state_of(tiny_view(), size)
-        found.append(measure_inner_norms(state)[2, "mlp"])
+        found.append(measure_inner(state, "mlp")[2].squares)
         state.close()
     assert_near(found[0], found[1].tolist())
 
 
 def test_measuring_leaves_no_hooks_behind() -> None:
     state = state_of(tiny_view())
-    measure_inner_norms(state)
+    measure_inner(state, "mlp")
     assert not any(module._forward_pre_hooks for module in state.model.model.modules())
+    state.close()
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_the_whole_second_moment_is_that_of_the_real_tokens(name: str, branch: Branch) -> None:
+    view = tiny_view(ADAPTERS[name])
+    state = state_of(view)
+    rows = inner_rows(view, 1, branch)
+    found = measure_inner(state, branch, whole=True)[1]
+    torch.testing.assert_close(found.second, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-6)
+    assert_near(found.squares, rows.square().mean(0).tolist())
+    assert_near(found.mean, rows.mean(0).tolist())
+    state.close()
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+def test_the_fluctuation_of_a_unit_is_what_its_mean_cannot_make_up_for(branch: Branch) -> None:
+    view = tiny_view()
+    state = state_of(view)
+    rows, weight = inner_rows(view, 1, branch), weight_rows(view.writer(1, branch)).double()
+    units = len(view.units(1, branch))
+    wanted = []
+    for number in range(units):
+        columns = slice(number * len(weight) // units, (number + 1) * len(weight) // units)
+        deviation = rows[:, columns] - rows[:, columns].mean(0)
+        parts = [float((d[:, None] * w).square().sum()) for d, w in zip(deviation.T, weight[columns], strict=True)]
+        wanted.append(sum(parts) / len(rows))
+    assert_near(fluctuation(view, 1, branch, measure_inner(state, branch)[1]), wanted)
+    state.close()
+
+
+def left_over(rows: Tensor, weight: Tensor, kept: Tensor) -> float:
+    """Mean squared error of the best writer that reads the ``kept`` columns only, by least squares on the rows."""
+    wanted = rows @ weight
+    found = torch.linalg.lstsq(rows[:, kept], wanted).solution
+    return float((rows[:, kept] @ found - wanted).square().sum() / len(rows))
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+def test_units_go_in_the_order_in_which_the_rest_makes_up_for_them_best(
+    branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billhook.unit_scores.OBS_RIDGE", 1e-12)
+    view = tiny_view()
+    generator = torch.Generator().manual_seed(0)
+    weight = weight_rows(view.writer(1, branch)).double()
+    mixing = torch.randn(len(weight), len(weight), generator=generator, dtype=torch.float64)
+    rows = torch.randn(400, len(weight), generator=generator, dtype=torch.float64) @ mixing
+    value = obs(view, 1, branch, InnerStatistics(rows.T @ rows / len(rows), rows.mean(0)))
+    units = len(view.units(1, branch))
+    columns = torch.arange(len(weight)).view(units, -1)
+    left = list(range(units))
+    for unit in value.argsort().tolist()[:-1]:
+        losses = {u: left_over(rows, weight, columns[[v for v in left if v != u]].flatten()) for u in left}
+        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)  # two float64 ways to one number
+        left.remove(unit)
+
+
+def test_many_units_are_ranked_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = tiny_view()
+    state = state_of(view)
+    inner = measure_inner(state, "mlp", whole=True)[1]
+    monkeypatch.setattr("billhook.unit_scores.OBS_STEPS", 3)
+    value = obs(view, 1, "mlp", inner)
+    count = len(view.units(1, "mlp"))
+    assert len(set(value.tolist())) == count
+    assert sorted(value.int().tolist()) == [1 + place // -(-count // 3) for place in range(count)]
+    state.close()
+
+
+@pytest.mark.parametrize("most", [1, 5, 12])
+def test_ranking_the_first_ones_only_finds_the_same_first_ones(most: int) -> None:
+    view = tiny_view()
+    state = state_of(view)
+    inner = measure_inner(state, "mlp", whole=True)[1]
+    whole, part = obs(view, 1, "mlp", inner), obs(view, 1, "mlp", inner, most=most)
+    assert part.argsort()[:most].tolist() == whole.argsort()[:most].tolist()
+    assert len(set(part.tolist())) == len(whole)
     state.close()

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from billhook import Budget, Cut, DropBranch, KeepChannels, ModelView, Pruner, PruningState, Race
 from billhook.errors import InvalidConfig
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_view
-from billhook.unit_scores import activation, measure_inner_norms, wanda, weight_l1
+from billhook.unit_scores import activation, measure_inner, wanda, weight_l1
 from billhook_strategies.channels import Channels
 from tests.framework.naive_search import naive_search
 from tests.strategies.selecting import TOKENS, select, state_of
@@ -27,11 +27,11 @@ def norms(state: PruningState, number: int) -> Tensor:
 
 
 def wandas(state: PruningState, number: int) -> Tensor:
-    return wanda(state.model, number, "mlp", measure_inner_norms(state))
+    return wanda(state.model, number, "mlp", measure_inner(state, "mlp")[number])
 
 
 def activations(state: PruningState, number: int) -> Tensor:
-    return activation(state.model, number, "mlp", measure_inner_norms(state))
+    return activation(state.model, number, "mlp", measure_inner(state, "mlp")[number])
 
 
 SCORES: dict[str, Callable[[PruningState, int], Tensor]] = {
@@ -158,7 +158,7 @@ def test_it_yields_channels_and_needs_an_objective_if_it_searches() -> None:
     ("options", "message"),
     [
         ({"group": 0}, "'group' of Channels must be at least 1; got 0"),
-        ({"score": "magnitude"}, "'score' of Channels must be one of weight-l1, wanda, activation; got 'magnitude'"),
+        ({"score": "magnitude"}, "'score' of Channels must be one of weight-l1, .*, obs; got 'magnitude'"),
     ],
 )
 def test_options_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:

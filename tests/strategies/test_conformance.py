@@ -27,6 +27,7 @@ ESTIMATORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "billhook:least-squares": [({}, {"recovers": "full"}), ({"bias": True}, {"recovers": "full"})],
     "billhook:orthogonal": [({}, {"recovers": "orthogonal"}), ({"scaled": True}, {"recovers": "orthogonal"})],
     "billhook:ridge": [
+        ({"strength": "auto"}, {"recovers": None}),
         ({}, {"recovers": None}),
         ({"strength": 1e-9}, {"recovers": "full"}),
         ({"strength": 1e-9, "toward": "zero", "bias": True}, {"recovers": "full"}),
@@ -94,7 +95,7 @@ SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "billhook:uidl": [({}, {})],
 }
 
-MERGERS = ("billhook:fold", "billhook:insert")
+MERGERS = ("billhook:fold", "billhook:insert", "billhook:refit")
 OBJECTIVES: list[tuple[str, dict[str, Any]]] = [
     ("billhook:kl", {}),
     ("billhook:mixture", {}),

@@ -167,5 +167,5 @@ def test_no_parameter_is_added_and_none_outside_the_donor_is_replaced() -> None:
 
 def test_a_map_with_no_layer_before_it_is_refused() -> None:
     view = view_of(tiny_model("llama"))
-    with pytest.raises(CannotMerge, match="layers 0:2 has no layer before it"):
+    with pytest.raises(CannotMerge, match="layers 0:2 has nothing before it"):
         Fold().merge(view, DropLayers(0, 2), random_map(view.d_model))

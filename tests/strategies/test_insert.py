@@ -82,7 +82,7 @@ def test_an_inserted_map_can_be_seen() -> None:
 
 def test_a_map_with_no_layer_before_it_is_refused() -> None:
     view = tiny_view("llama")
-    with pytest.raises(CannotMerge, match="layers 0:1 has no layer before it after which a map could stand"):
+    with pytest.raises(CannotMerge, match="layers 0:1 has nothing before it that could take a map"):
         Insert().merge(view, DropLayers(0, 1), random_map(view.d_model))
     assert view.numbers == (0, 1, 2, 3)
 

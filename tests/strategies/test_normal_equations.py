@@ -12,7 +12,7 @@ from torch import Tensor
 from billhook import LinearMap, Moments, TensorRegression
 from billhook.errors import InvalidConfig, SingularProblem
 from billhook.testing import PlantedProblem, planted_problem
-from billhook_strategies.normal_equations import Toward, prior_map, refuse_not_finite, solve
+from billhook_strategies.normal_equations import Toward, prior_of, refuse_inner, refuse_not_finite, solve
 from tests.strategies import planted_problems
 
 
@@ -22,9 +22,10 @@ def assert_same(found: Tensor, wanted: Tensor) -> None:
 
 
 def fit(
-    x: Tensor, residual: Tensor, *, ridge: float = 0.0, toward: Toward = "identity", bias: bool = False
+    x: Tensor, residual: Tensor, *, ridge: float = 0.0, toward: Toward = "present", bias: bool = False
 ) -> LinearMap:
-    return solve(TensorRegression(x, residual).moments(), ridge=ridge, toward=toward, bias=bias)
+    regression = TensorRegression(x, residual)
+    return solve(regression.moments(), prior_of(regression, toward), ridge=ridge, bias=bias)
 
 
 def rows_of(problem: PlantedProblem) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,7 @@ def test_with_bias_it_is_least_squares_with_a_column_of_ones(problem: PlantedPro
 @given(
     problem=planted_problems(noise=0.5),
     strength=st.sampled_from([1e-4, 0.01, 1.0, 100.0]),
-    toward=st.sampled_from(["identity", "zero"]),
+    toward=st.sampled_from(["present", "zero"]),
 )
 def test_ridge_is_least_squares_on_rows_that_ask_for_the_prior(
     problem: PlantedProblem, strength: float, toward: Toward
@@ -60,14 +61,14 @@ def test_ridge_is_least_squares_on_rows_that_ask_for_the_prior(
     x, residual = (t.numpy() for t in rows_of(problem))
     d = x.shape[1]
     weight = np.sqrt(strength * np.mean(np.sum(x * x, axis=0)))
-    prior = np.eye(d) if toward == "identity" else np.zeros((d, d))
+    prior = np.eye(d) if toward == "present" else np.zeros((d, d))
     above, below = np.vstack([x, weight * np.eye(d)]), np.vstack([residual, weight * prior])
     wanted = torch.from_numpy(np.linalg.lstsq(above, below, rcond=None)[0])
     found = fit(*rows_of(problem), ridge=strength, toward=toward)
     assert_same(found.weight, wanted)
 
 
-@given(problem=planted_problems(noise=0.5), toward=st.sampled_from(["identity", "zero"]))
+@given(problem=planted_problems(noise=0.5), toward=st.sampled_from(["present", "zero"]))
 def test_ridge_does_not_penalise_the_intercept(problem: PlantedProblem, toward: Toward) -> None:
     x, residual = rows_of(problem)
     centred = (x - x.mean(0), residual - residual.mean(0))
@@ -104,7 +105,7 @@ def test_a_dead_column_keeps_the_identity_and_is_noted(logged: list[str]) -> Non
     found = fit(x, x @ problem.truth.weight)
     assert_same(found.weight[alive], problem.truth.weight[alive])
     assert_same(found.weight[3], torch.eye(8, dtype=torch.float64)[3])
-    note = "the data leave 1 directions of the regressor undetermined; the map keeps the identity there"
+    note = "the data leave 1 directions of the regressor undetermined; nothing is changed there"
     assert found.notes == (note,)
     assert logged == [note]
 
@@ -150,6 +151,20 @@ def test_sums_that_are_not_finite_are_refused(bad: float) -> None:
         fit(x, residual, ridge=0.1)
 
 
-def test_there_is_no_identity_between_different_widths() -> None:
-    with pytest.raises(InvalidConfig, match=r"no identity from 3 to 2 columns; use toward='zero'"):
-        prior_map(Moments.empty(3, 2), "identity")
+def test_the_prior_of_a_refit_is_the_writer_itself() -> None:
+    x, writer = torch.randn(50, 6), torch.randn(6, 3)
+    regression = TensorRegression(x, x @ writer, prior=writer)
+    assert torch.equal(prior_of(regression, "present"), writer.double())
+    assert not prior_of(regression, "zero").any()
+
+
+@pytest.mark.parametrize(
+    "regression",
+    [
+        TensorRegression(torch.randn(9, 3), torch.randn(9, 2)),
+        TensorRegression(torch.randn(9, 3), torch.randn(9, 3), prior=torch.eye(3)),
+    ],
+)
+def test_structured_maps_follow_an_output(regression: TensorRegression) -> None:
+    with pytest.raises(InvalidConfig, match=r"A rotation follows the output of a branch; .* Use the merger 'fold'"):
+        refuse_inner(regression, "A rotation")

@@ -24,12 +24,15 @@ from billhook.model_view import ModelView, refuse_long_rows
 from billhook.pruner import Pruner
 from billhook.recipes import Recipe
 from billhook.registry import default_registry
+from billhook.repair import Repair
 from billhook.result import PruneResult
-from billhook.roles import ROLES, Role, Strategy
+from billhook.roles import ROLES, Role, Strategy, build
 from billhook.tokens import Tokens
 
 Settings = dict[str, dict[str, Any]]
-"""Options of strategies, by role and option."""
+"""Options of strategies, by role and option; those of the repair under ``repair``."""
+
+SETTABLE = (*ROLES, "repair")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -130,6 +133,13 @@ def strategies(
     return made
 
 
+def repair(settings: Settings, recipe: Recipe | None = None) -> Repair:
+    """The recipe's way to repair, or the pruner's, with the given options."""
+    base = Repair() if recipe is None else recipe.repair
+    options = {**attrs.asdict(base), **settings.get("repair", {})}
+    return cast(Repair, build(cast("Any", Repair), options, "repair"))
+
+
 def _of_recipe(recipe: Recipe, role: Role, options: Mapping[str, Any]) -> Strategy | None:
     """The recipe's strategy of that role, with ``options`` in the place of its own."""
     strategy = recipe.strategy(role)
@@ -152,9 +162,9 @@ def parse_settings(given: Sequence[str]) -> Settings:
         role, dot, option = target.partition(".")
         if not (equals and dot and option):
             raise InvalidConfig(f"A setting is ROLE.OPTION=VALUE, for instance selector.windows=2; got {text!r}.")
-        if role not in ROLES:
+        if role not in SETTABLE:
             raise InvalidConfig(
-                f"There is no role {role!r} to set.{did_you_mean(role, ROLES)} Known: {listing(ROLES)}."
+                f"There is no role {role!r} to set.{did_you_mean(role, SETTABLE)} Known: {listing(SETTABLE)}."
             )
         settings.setdefault(role, {})[option] = _json_or_text(value)
     return settings

@@ -13,7 +13,7 @@ from billhook.cli import options
 from billhook.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from billhook.cli.inputs import Opened
+    from billhook.cli.inputs import Opened, Settings
     from billhook.estimator import Estimator
     from billhook.pruner import Pruner
     from billhook.result import PruneResult
@@ -144,6 +144,7 @@ def command(
     from billhook.cli.progress import ProgressBars
     from billhook.cli.search_journal import SearchJournal
     from billhook.pruner import Pruner
+    from billhook.registry import default_registry
 
     if out is not None:
         inputs.check_output(out, overwrite, model)
@@ -153,7 +154,9 @@ def command(
         "merger": merger,
         "objective": objective,
     }
-    chosen = _strategies(recipe, names, setting or [], spans, uniform=uniform, race=race)
+    settings = inputs.parse_settings(setting or [])
+    chosen = _strategies(recipe, names, settings, spans, uniform=uniform, race=race)
+    repair = inputs.repair(settings, default_registry().recipe(recipe) if recipe else None)
     kept_in = _journal(chosen, out, journal, no_journal, dry_run)
     cache = inputs.cache_budget(cache_mib)
     data = Calibration(
@@ -161,7 +164,7 @@ def command(
     )
 
     with SearchJournal(kept_in) as kept, ProgressBars() as bars:
-        pruner = Pruner(**chosen, hooks=[bars, kept], cache=cache, journal=kept.path)  # type: ignore[arg-type] # each under its role's name
+        pruner = Pruner(**chosen, repair=repair, hooks=[bars, kept], cache=cache, journal=kept.path)  # type: ignore[arg-type] # each under its role's name
         with bars.step("loading"):
             opened = inputs.open_model(
                 model,
@@ -184,7 +187,7 @@ def command(
 def _strategies(
     recipe: str | None,
     names: Mapping[Role, str | None],
-    given: Sequence[str],
+    settings: Settings,
     spans: Sequence[Span],
     *,
     uniform: bool,
@@ -192,10 +195,8 @@ def _strategies(
 ) -> dict[str, Strategy]:
     """By role, what is named or else the recipe's; refuses what does not go together."""
     from billhook.cli import inputs, search_options
-    from billhook.refusals import refuse_unrepairable
     from billhook.registry import default_registry
 
-    settings = inputs.parse_settings(given)
     if spans:
         settings.setdefault("selector", {})["spans"] = spans
     chosen = inputs.strategies(names, settings, default_registry().recipe(recipe) if recipe else None)
@@ -204,7 +205,6 @@ def _strategies(
         selector = search_options.uniform(selector)
     if race:
         selector = search_options.racing(selector)
-    refuse_unrepairable(selector, cast("Estimator", chosen["estimator"]))
     return {**chosen, "selector": selector}
 
 

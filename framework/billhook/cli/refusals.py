@@ -27,7 +27,7 @@ def refuse_impossible(
     selector = cast(Selector, chosen["selector"])
     _refuse_too_much(view, budget, selector)
     refuse_rigid(view, selector)
-    refuse_unmergeable(view, cast(Estimator, chosen["estimator"]), cast(Merger, chosen["merger"]))
+    refuse_unmergeable(view, selector, cast(Estimator, chosen["estimator"]), cast(Merger, chosen["merger"]))
     for span in spans:
         DropLayers(*span).check(view)
 

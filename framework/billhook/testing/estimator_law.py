@@ -8,14 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from billhook.errors import SingularProblem
+from billhook.errors import InvalidConfig, SingularProblem
 from billhook.estimator import Estimator, Needs
 from billhook.linear_map import LinearMap
 from billhook.moments import Moments
 from billhook.registry import Registry
 from billhook.regression import Regression, Rows, TensorRegression
 from billhook.testing.expect import check_options, close, fail, raises, require
-from billhook.testing.planted import Structure, planted_problem
+from billhook.testing.planted import Structure, planted_problem, random_map
 
 
 def check_estimator(
@@ -41,6 +41,7 @@ def check_estimator(
         _check_refusal(estimator)
     if recovers is not None:
         _check_recovery(estimator, recovers, tolerance)
+    _check_refit(estimator)
     check_options("estimator", estimator, registry)
 
 
@@ -102,6 +103,18 @@ def _check_refusal(estimator: Estimator) -> None:
             raises(SingularProblem, partial(estimator.estimate, spoilt), estimator, law)
 
 
+def _check_refit(estimator: Estimator) -> None:
+    rows = planted_problem(seed=6, d_in=9, d_out=4, noise=0.1).regression.all_rows
+    regression = TensorRegression(rows.x, rows.residual, rows.skip, prior=random_map(9, 4).weight)
+    try:
+        found = _estimate(estimator, regression)
+    except InvalidConfig:
+        return
+    if found is not None:
+        law = "for a writer of 9 columns to a stream of 4 the map must be [9, 4], or be refused with InvalidConfig"
+        require(found.weight.shape == (9, 4), estimator, law)
+
+
 def _check_recovery(estimator: Estimator, structure: Structure, tolerance: float) -> None:
     for seed in range(3):
         problem = planted_problem(seed=seed, structure=structure)
@@ -137,6 +150,15 @@ class _Watched(Regression):
     @property
     def d_out(self) -> int:
         return self._inner.d_out
+
+    @property
+    def prior(self) -> Tensor:
+        """Not data: may always be asked."""
+        return self._inner.prior
+
+    def held_out(self) -> Moments | None:
+        self.asked.add("held_out")
+        return self._inner.held_out()
 
     def moments(self) -> Moments:
         self.asked.add("moments")

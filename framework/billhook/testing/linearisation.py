@@ -12,10 +12,15 @@ from transformers import PreTrainedModel
 from billhook.drop_layers import DropLayers
 from billhook.linear_map import LinearMap
 from billhook.model_view import ModelView
+from billhook.regression import Regressor
 
 
-def linearised(view: ModelView, cut: DropLayers, linear_map: LinearMap | None) -> PreTrainedModel:
+def linearised(
+    view: ModelView, cut: DropLayers, linear_map: LinearMap | None, regressor: Regressor = "output"
+) -> PreTrainedModel:
     """A copy of ``view``'s model in which ``cut`` is skipped and ``linear_map`` follows the donor branch.
+
+    With the regressor ``inner`` it takes the place of the weight of the donor's writer, and adds to its bias.
 
     Made of forward hooks on the whole model: no layer is removed, no weight touched, no config changed. So it shares
     nothing with the code it is there to judge. The map is applied in float64 and rounded once.
@@ -30,8 +35,12 @@ def linearised(view: ModelView, cut: DropLayers, linear_map: LinearMap | None) -
     if linear_map is not None:
         before = [position for position, number in enumerate(view.numbers) if number < cut.start]
         donor = layers[before[-1]]
-        path, scale = view.adapter.output(donor, "mlp"), view.adapter.scale(donor, "mlp")
-        donor.get_submodule(path).register_forward_hook(_Mapping(linear_map, scale))
+        scale = view.adapter.scale(donor, "mlp")
+        if regressor == "inner":
+            view.adapter.writer(donor, "mlp").register_forward_hook(_Writing(linear_map, scale))
+        else:
+            path = view.adapter.output(donor, "mlp")
+            donor.get_submodule(path).register_forward_hook(_Mapping(linear_map, scale))
     model.eval()
     return model
 
@@ -56,3 +65,19 @@ class _Mapping:
         if self._bias is not None:
             mapped = mapped + self._bias.to(added.device)
         return (mapped / self._scale).to(output.dtype)
+
+
+class _Writing:
+    """Forward hook of a writer: the map in the place of its weight, its own bias kept."""
+
+    def __init__(self, linear_map: LinearMap, scale: float) -> None:
+        self._weight = linear_map.weight.to(torch.float64)
+        self._bias = None if linear_map.bias is None else linear_map.bias.to(torch.float64) / scale
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        written = args[0].to(torch.float64) @ self._weight.to(output.device)
+        for bias in (module.bias if hasattr(module, "bias") else None, self._bias):
+            if isinstance(bias, Tensor):
+                written = written + bias.to(written)
+        rounded: Tensor = written.to(output.dtype)
+        return rounded

@@ -19,6 +19,7 @@ from billhook.testing.expect import Snapshot, check_options, close, logits, rais
 from billhook.testing.linearisation import linearised
 from billhook.testing.models import tiny_tokens, tiny_view
 from billhook.testing.planted import random_map
+from billhook.writer import is_linear, weight_rows
 
 FIRST, SECOND = DropLayers(1, 2), DropLayers(3, 5)
 """The cuts that are merged one after the other."""
@@ -53,14 +54,22 @@ def _accepts(merger: Merger, adapter: Adapter) -> bool:
     before = Snapshot(dense)
     _check_bad_cut(merger, dense)
     plain = dense.copy()
+    d_in = _columns(merger, dense)
     merged = [
-        _merged_exactly(merger, plain, FIRST, random_map(dense.d_model, seed=1))
-        and _merged_exactly(merger, plain, SECOND, random_map(dense.d_model, seed=2)),
-        _merged_exactly(merger, dense.copy(), FIRST, random_map(dense.d_model, seed=3, bias=True)),
+        _merged_exactly(merger, plain, FIRST, random_map(d_in, dense.d_model, seed=1))
+        and _merged_exactly(merger, plain, SECOND, random_map(d_in, dense.d_model, seed=2)),
+        _merged_exactly(merger, dense.copy(), FIRST, random_map(d_in, dense.d_model, seed=3, bias=True)),
     ]
     _check_plain_drop(merger, dense)
     before.require_same(merger, f"merging into a copy of a {adapter.name} model must leave the original alone")
     return any(merged)
+
+
+def _columns(merger: Merger, view: ModelView) -> int:
+    """Columns of the regressor that its maps are for: the stream's, or those that the donor's writer reads."""
+    writer = view.writer(0, "mlp")
+    readable = merger.regressor == "inner" and is_linear(writer)
+    return weight_rows(writer).shape[0] if readable else view.d_model
 
 
 def _check_bad_cut(merger: Merger, dense: ModelView) -> None:
@@ -71,10 +80,10 @@ def _check_bad_cut(merger: Merger, dense: ModelView) -> None:
         raises(InvalidCut, partial(merger.check, view, cut), merger, law)
         raises(InvalidCut, partial(merger.merge, view, cut, None), merger, law)
     law = "a map must be refused with CannotMerge when no layer before the cut could carry it"
-    linear_map = random_map(dense.d_model)
+    linear_map = random_map(_columns(merger, view), dense.d_model)
     raises(CannotMerge, partial(merger.merge, view, DropLayers(0, 1), linear_map), merger, law)
-    law = "a map of another width than the stream's must be refused with ShapeMismatch or CannotMerge"
-    narrow = partial(merger.merge, view, FIRST, random_map(dense.d_model - 1))
+    law = "a map of another width must be refused with ShapeMismatch or CannotMerge"
+    narrow = partial(merger.merge, view, FIRST, random_map(dense.d_model - 1, dense.d_model - 1))
     raises((ShapeMismatch, CannotMerge), narrow, merger, law)
     before.require_same(merger, "a refusal must change nothing")
 
@@ -84,7 +93,7 @@ def _merged_exactly(merger: Merger, view: ModelView, cut: DropLayers, linear_map
     before = Snapshot(view)
     refused = _refused_by_check(merger, view, cut)
     before.require_same(merger, "check() must change nothing")
-    reference = linearised(view, cut, linear_map)
+    reference = linearised(view, cut, linear_map, merger.regressor)
     untouched = (linear_map.weight.clone(), torch.get_rng_state())
     try:
         merger.merge(view, cut, linear_map)

@@ -10,9 +10,9 @@ from typing import cast
 import attrs
 
 from billhook.budget import Budget
-from billhook.cut import Cut
+from billhook.cut import Cut, RepairSite
 from billhook.drop_layers import DropLayers
-from billhook.errors import InvalidConfig, InvalidCut
+from billhook.errors import CannotMerge, InvalidConfig, InvalidCut
 from billhook.linear_map import LinearMap
 from billhook.merger import Merger
 from billhook.model_view import ModelView
@@ -184,9 +184,8 @@ def _state(objective: Objective | None) -> Iterator[PruningState]:
 class Bare(Merger):
     """Makes cuts and repairs nothing."""
 
-    def check(self, view: ModelView, cut: Cut) -> None:
-        cut.check(view)
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
+        raise CannotMerge("Nothing is repaired here.")
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        cut.check(view)
-        cut.remove_from(view)
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        raise CannotMerge("Nothing is repaired here.")

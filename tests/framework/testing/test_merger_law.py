@@ -6,13 +6,14 @@ import attrs
 import pytest
 import torch
 
-from billhook import Cut, LinearMap, Merger, ModelView, default_registry
+from billhook import Cut, LinearMap, Merger, ModelView, RepairSite, default_registry
 from billhook.errors import CannotMerge, InvalidCut
 from billhook.inserted import insert_after
 from billhook.testing import check_merger
 from billhook.writer import bias_of, replace_weight, weight_rows
 from billhook_strategies.fold import Fold
 from billhook_strategies.insert import Insert
+from billhook_strategies.refit import Refit
 
 SOME = [a for a in default_registry().adapters() if a.name in ("llama", "granite", "mistral", "gemma2")]
 
@@ -21,11 +22,11 @@ SOME = [a for a in default_registry().adapters() if a.name in ("llama", "granite
 class Fine(Merger):
     """Keeps every promise, and is not registered."""
 
-    def check(self, view: ModelView, cut: Cut) -> None:
-        Fold().check(view, cut)
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
+        Fold().check_site(view, site)
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        Fold().merge(view, cut, linear_map)
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        Fold().put(view, site, linear_map)
 
 
 class Forgetful(Fine):
@@ -133,7 +134,7 @@ BROKEN: dict[type[Merger], str] = {
 }
 
 
-@pytest.mark.parametrize("merger", [Fine(), Insert()], ids=repr)
+@pytest.mark.parametrize("merger", [Fine(), Insert(), Refit()], ids=repr)
 def test_a_conforming_merger_passes(merger: Merger) -> None:
     check_merger(merger, adapters=SOME)
 

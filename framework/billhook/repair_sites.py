@@ -1,0 +1,49 @@
+"""Where cuts are repaired: which surviving writer makes up for a loss, and what it is to bring about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from billhook.cut import Branch, RepairSite
+
+if TYPE_CHECKING:
+    from billhook.model_view import ModelView
+
+Place = tuple[int, Branch]
+"""A branch: original layer number, and which of the two."""
+
+
+def branches_of(view: ModelView) -> list[Place]:
+    """The branches that are there, in the order of the stream. Parallel ones count attention first."""
+    both: tuple[Branch, ...] = ("attention", "mlp")
+    return [(number, branch) for number in view.numbers for branch in both if view.has_branch(number, branch)]
+
+
+def site_before(view: ModelView, goes: Callable[[Place], bool]) -> RepairSite | None:
+    """For cuts that drop branches: the donor is the nearest survivor before the first of those that go.
+
+    Args:
+        view: before the cut.
+        goes: whether a branch goes; those that do are neighbours.
+
+    Returns:
+        None when nothing survives before the cut.
+    """
+    places = branches_of(view)
+    gone = [index for index, place in enumerate(places) if goes(place)]
+    if not gone or gone[0] == 0:
+        return None
+    return _site(view, places[gone[0] - 1], places[gone[-1] + 1 :])
+
+
+def site_within(view: ModelView, place: Place) -> RepairSite:
+    """For cuts that leave a part of a branch: its own writer makes up for the rest."""
+    places = branches_of(view)
+    return _site(view, place, places[places.index(place) + 1 :])
+
+
+def _site(view: ModelView, donor: Place, after: list[Place]) -> RepairSite:
+    """The target is what the next surviving branch reads: whatever else stood before it is gone, and made up for."""
+    number, branch = after[0] if after else (view.original_layer_count, "attention")
+    return RepairSite(layer=donor[0], branch=donor[1], target=number, between=branch == "mlp")

@@ -1,0 +1,201 @@
+"""Mixed: branches, channels and heads in one search, by what they cost for what they save."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import attrs
+from torch import Tensor
+
+from billhook import (
+    Budget,
+    Cut,
+    DropBranch,
+    KeepChannels,
+    KeepHeads,
+    ModelView,
+    PruningState,
+    Selector,
+    hookimpl,
+)
+from billhook.candidate import Candidate
+from billhook.comparison import compare
+from billhook.cut import Branch
+from billhook.errors import InvalidConfig, InvalidJournal
+from billhook.journal import Decision
+from billhook.repair_sites import Place, branches_of
+from billhook.search import refuse_hopeless
+from billhook.unit_scores import measure_inner, obs, weight_l1
+from billhook_strategies.block_pruner import possible
+from billhook_strategies.narrowing import SCORES, Score
+
+BranchCut = DropBranch | KeepChannels | KeepHeads
+
+
+@attrs.frozen(kw_only=True)
+class Mixed(Selector):
+    """In each round, of all structures those whose removal costs least for the parameters that it saves.
+
+    A candidate is a whole branch, or a part of its units. All are compared by the state's objective (repaired, with
+    ``Repair(when="trial")``) on the same tokens. Those with the smallest rise of the loss for each parameter go
+    together, at most one from a branch, until the round's share of the budget is met. So how deep, how wide, and which
+    layers how wide, is one decision, and not three with shares set beforehand.
+
+    Attributes:
+        rounds: how many times all is compared anew. More are slower, and choose better.
+        parts: shares of a branch's original units that a candidate may take at once, in (0, 1).
+        score: which units of a branch go first; see :class:`billhook_strategies.channels.Channels`.
+        tokens: how many calibration tokens candidates are compared on.
+        branches: whether whole branches may go.
+        heads: whether attention may get narrower.
+        first_attention: whether the first layer's attention may be touched; see
+            :class:`billhook_strategies.block_pruner.BlockPruner`.
+
+    Families whose attention cannot get narrower (OLMo 2, Falcon's older architecture) take ``heads=False``.
+    """
+
+    rounds: int = 8
+    parts: tuple[float, ...] = (0.125,)
+    score: Score = "obs"
+    tokens: int = 2048
+    branches: bool = True
+    heads: bool = True
+    first_attention: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("rounds", "tokens"):
+            if getattr(self, name) < 1:
+                raise InvalidConfig(f"The {name!r} of Mixed must be at least 1; got {getattr(self, name)}.")
+        if not self.parts or not all(0 < part < 1 for part in self.parts):
+            raise InvalidConfig(f"The 'parts' of Mixed must lie between 0 and 1, at least one; got {self.parts}.")
+        if self.score not in ("weight-l1", *SCORES):
+            raise InvalidConfig(
+                f"The 'score' of Mixed must be one of weight-l1, {', '.join(SCORES)}; got {self.score!r}."
+            )
+
+    def needs_objective(self) -> bool:
+        """Always."""
+        return True
+
+    def kinds(self) -> tuple[type[Cut], ...]:
+        """Channels, and branches and heads if they may go."""
+        return (KeepChannels, *([DropBranch] if self.branches else []), *([KeepHeads] if self.heads else []))
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        """Cuts until the dense model has lost what the budget says, or less than a part of a branch more."""
+        target, begin = budget.parameter_count(state.dense), state.removed_parameters
+        refuse_hopeless(state, target, state.model.layer_parameter_count)
+        number = 0
+        while state.removed_parameters < target:
+            number += 1
+            share = min(1.0, number / self.rounds)
+            quota = begin + math.ceil((target - begin) * share)
+            if state.removed_parameters < quota:
+                yield from self._round(state, quota)
+
+    def _round(self, state: PruningState, quota: int) -> Iterator[Cut]:
+        journal = state.journal
+        decisions = [] if journal is None else journal.recall_round()
+        if not decisions:
+            decisions = self._decide(state, quota)
+            if journal is not None:
+                journal.note_round(decisions)
+        for decision in decisions:
+            if decision.cut in state.vetoed:
+                continue
+            if not possible(decision.cut, state.model):
+                raise InvalidJournal(
+                    f"The journal says {decision.cut}, which is not possible: it was made by another run. Delete it to "
+                    f"begin anew."
+                )
+            state.scores[decision.cut] = decision.score
+            yield decision.cut
+
+    def _decide(self, state: PruningState, quota: int) -> list[Decision]:
+        """The cheapest cuts; the last in the stream first, so that what was found for the others still holds."""
+        cuts = [cut for cut in self._candidates(state) if cut not in state.vetoed]
+        missing = quota - state.removed_parameters
+        if not cuts:
+            raise InvalidConfig(
+                f"The budget cannot be met: {missing:,} more parameters are to go, and nothing that may be cut is "
+                f"left. Ask for less, or allow more to be cut."
+            )
+        found = compare(state, cuts, tokens=self.tokens)
+        sizes = {cut: Candidate.of(cut, state.model).parameters for cut in cuts}
+        picked = self._cheapest(cuts, {c: (found.after[c] - found.present) / sizes[c] for c in cuts}, sizes, missing)
+        order = {place: number for number, place in enumerate(branches_of(state.model))}
+        picked.sort(key=lambda cut: -order[cut.layer, cut.branch])
+        return [Decision(cut=cut, score=_value(state, found.after[cut])) for cut in picked]
+
+    @staticmethod
+    def _cheapest(
+        cuts: list[BranchCut], cost: Mapping[BranchCut, float], sizes: Mapping[BranchCut, int], missing: int
+    ) -> list[BranchCut]:
+        """At most one from each branch, until ``missing`` parameters are found; none that is far too large."""
+        picked: dict[Place, BranchCut] = {}
+        most = missing + min(sizes.values())
+        for cut in sorted(cuts, key=lambda c: cost[c]):
+            if (cut.layer, cut.branch) not in picked and sizes[cut] <= most:
+                picked[cut.layer, cut.branch] = cut
+                missing, most = missing - sizes[cut], most - sizes[cut]
+            if missing <= 0:
+                break
+        return list(picked.values()) or [min(cuts, key=lambda c: sizes[c])]
+
+    def _candidates(self, state: PruningState) -> list[BranchCut]:
+        view, cuts = state.model, list[BranchCut]()
+        values = self._values(state)
+        for number, branch in branches_of(view):
+            if (number, branch) == (view.numbers[0], "attention") and not self.first_attention:
+                continue
+            whole = DropBranch(number, branch)
+            if self.branches and possible(whole, view):
+                cuts.append(whole)
+            if (number, branch) in values:
+                cuts += self._narrower(state.dense, view, (number, branch), values[number, branch])
+        return cuts
+
+    def _narrower(self, dense: ModelView, view: ModelView, place: Place, values: Tensor) -> list[BranchCut]:
+        """One cut for each of the parts, if enough units are left."""
+        number, branch = place
+        units = view.units(number, branch)
+        make: type[KeepChannels | KeepHeads] = KeepChannels if branch == "mlp" else KeepHeads
+        rank = [unit for _, unit in sorted(zip((-values).tolist(), units, strict=True))]  # the most important first
+        counts = {max(1, round(part * len(dense.units(number, branch)))) for part in self.parts}
+        return [
+            make(number, tuple(sorted(rank[: len(units) - count]))) for count in sorted(counts) if count < len(units)
+        ]
+
+    def _most(self, state: PruningState, branch: Branch) -> int:
+        """Units that a candidate may take at most."""
+        counts = [len(state.dense.units(number, branch)) for number in state.dense.numbers]
+        return max(1, round(max(self.parts) * max(counts)))
+
+    def _values(self, state: PruningState) -> dict[Place, Tensor]:
+        """Of the branches that can get narrower, what each unit is worth."""
+        view, values = state.model, dict[Place, Tensor]()
+        for branch in ("mlp", "attention") if self.heads else ("mlp",):
+            if view.adapter.why_not_narrowable(view.model.config, branch):
+                continue
+            layers = [number for number, other in branches_of(view) if other == branch]
+            if self.score == "weight-l1":
+                values |= {(number, branch): weight_l1(view, number, branch) for number in layers}
+                continue
+            inner = measure_inner(state, branch, whole=self.score == "obs")
+            score: Callable[..., Tensor] = SCORES[self.score]
+            if self.score == "obs":
+                score = functools.partial(obs, most=self._most(state, branch))
+            values |= {(number, branch): score(view, number, branch, inner[number]) for number in layers}
+        return values
+
+
+def _value(state: PruningState, mean: float) -> float:
+    return mean if state.objective is None else state.objective.value(mean)
+
+
+@hookimpl
+def billhook_register_selectors(register: Callable[[str, Callable[..., Selector]], None]) -> None:
+    """``mixed``."""
+    register("mixed", Mixed)
