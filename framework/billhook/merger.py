@@ -6,12 +6,12 @@ import abc
 from typing import TYPE_CHECKING, ClassVar
 
 from billhook.errors import CannotMerge
+from billhook.regression import Regressor  # at run time: what resolves the annotations of a merger needs it
 
 if TYPE_CHECKING:
     from billhook.cut import Cut, RepairSite
     from billhook.linear_map import LinearMap
     from billhook.model_view import ModelView
-    from billhook.regression import Regressor
 
 
 class Merger(abc.ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -92,31 +93,51 @@ def obs(view: ModelView, number: int, branch: Branch, inner: InnerStatistics, *,
     ranked step by step, the others by their loss at that point; all of them if None.
     """
     rows = weight_rows(view.writer(number, branch)).double().cpu().clone()
-    gram = inner.second + OBS_RIDGE * inner.second.diagonal().mean() * torch.eye(len(inner.second), dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-    left = torch.arange(len(view.units(number, branch)))
-    value = torch.zeros(len(left), dtype=torch.float64)
-    block = -(-len(left) // OBS_STEPS)
-    width = len(rows) // len(left)
+    count = len(view.units(number, branch))
+    width = len(rows) // count
+    inverse = _inverse(inner.second)
+    value = torch.zeros(count, dtype=torch.float64)
+    left = torch.ones(count, dtype=torch.bool)
+    block = -(-count // OBS_STEPS)
     for step in itertools.count(1):
-        units = inverse.view(len(left), width, len(left), width).diagonal(dim1=0, dim2=2).movedim(-1, 0)
-        blocks = rows.view(len(left), width, -1)
-        loss = (blocks * torch.linalg.solve(units, blocks)).sum((1, 2))
-        order = loss.argsort(stable=True)
-        gone, stay = order[:block], order[block:].sort().values
-        value[left[gone]] = step + loss[gone] / (1 + loss.max())  # within a step by loss
-        if not len(stay):
+        loss = _losses(inverse, rows, left, width)
+        within = step + loss / (1 + loss[left].max())  # of what goes in one step, first what costs least
+        gone = loss.argsort(stable=True)[: min(block, int(left.sum()))]
+        value[gone] = within[gone]
+        left[gone] = False
+        if not bool(left.any()):
             return value
         if most is not None and step * block >= most:
-            value[left[stay]] = step + 1 + loss[stay] / (1 + loss.max())
+            value[left] = 1 + within[left]
             return value
-        goes, stays = ((part[:, None] * width + torch.arange(width)).flatten() for part in (gone, stay))
-        cross = torch.linalg.solve(inverse[goes][:, goes], torch.cat([inverse[goes][:, stays], rows[goes]], dim=1))
-        across = inverse[stays][:, goes]
-        rows = rows[stays] - across @ cross[:, len(stays) :]
-        inverse = inverse[stays][:, stays] - across @ cross[:, : len(stays)]
-        left = left[stay]
+        _take_out(inverse, rows, (gone[:, None] * width + torch.arange(width)).flatten())
     raise AssertionError("unreachable")
+
+
+def _inverse(second: Tensor) -> Tensor:
+    damped = second.clone()
+    damped.diagonal().add_(OBS_RIDGE * second.diagonal().mean())
+    return torch.cholesky_inverse(torch.linalg.cholesky(damped))
+
+
+def _losses(inverse: Tensor, rows: Tensor, left: Tensor, width: int) -> Tensor:
+    """Of each unit that is left, what its removal costs, ``[units]``; infinite for the others."""
+    loss = torch.full(left.shape, math.inf, dtype=torch.float64)
+    if width == 1:
+        loss[left] = rows.square().sum(1)[left] / inverse.diagonal()[left]
+        return loss
+    units = inverse.view(len(left), width, len(left), width).diagonal(dim1=0, dim2=2).movedim(-1, 0)[left]
+    blocks = rows.view(len(left), width, -1)[left]
+    loss[left] = (blocks * torch.linalg.solve(units, blocks)).sum((1, 2))
+    return loss
+
+
+def _take_out(inverse: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Make ``rows`` and ``inverse`` those of the other columns, in place; those of ``columns`` become about 0."""
+    across = inverse[:, columns]
+    cross = torch.linalg.solve(inverse[columns][:, columns], torch.cat([across.T, rows[columns]], dim=1))
+    rows.addmm_(across, cross[:, len(inverse) :], alpha=-1)
+    inverse.addmm_(across, cross[:, : len(inverse)], alpha=-1)
 
 
 @torch.no_grad()

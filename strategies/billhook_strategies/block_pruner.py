@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import attrs
@@ -56,7 +56,7 @@ class BlockPruner(Selector):
             )
         target = budget.parameter_count(state.dense)
         search = Search(state, target, race=self.race)
-        refuse_hopeless(state, target, self._most(state.model))
+        refuse_hopeless(state, target, removable(state.model, self._candidates(state.model)))
         while not search.done:
             yield search.best(self._candidates(state.model))
 
@@ -71,15 +71,16 @@ class BlockPruner(Selector):
         ]
         return [cut for cut in cuts if possible(cut, view)]
 
-    def _most(self, view: ModelView) -> int:
-        """Parameters of all that may go; of a layer that may lose all its branches, the layer's."""
-        most = 0
-        for number in view.numbers:
-            cuts = [cut for cut in self._candidates(view) if cut.layer == number]
-            whole = len(cuts) == sum(view.has_branch(number, branch) for branch in _BRANCHES["mix"])
-            layer = sum(parameter.numel() for parameter in view.layer(number).parameters())
-            most += layer if whole else sum(Candidate.of(cut, view).parameters for cut in cuts)
-        return most
+
+def removable(view: ModelView, cuts: Sequence[DropBranch]) -> int:
+    """Parameters of all these branches; of a layer that may lose all its branches, the layer's."""
+    most = 0
+    for number in view.numbers:
+        here = [cut for cut in cuts if cut.layer == number]
+        whole = len(here) == sum(view.has_branch(number, branch) for branch in _BRANCHES["mix"])
+        layer = sum(parameter.numel() for parameter in view.layer(number).parameters())
+        most += layer if whole else sum(Candidate.of(cut, view).parameters for cut in here)
+    return most
 
 
 def possible(cut: Cut, view: ModelView) -> bool:

@@ -28,7 +28,7 @@ from billhook.journal import Decision
 from billhook.repair_sites import Place, branches_of
 from billhook.search import refuse_hopeless
 from billhook.unit_scores import measure_inner, obs, weight_l1
-from billhook_strategies.block_pruner import possible
+from billhook_strategies.block_pruner import possible, removable
 from billhook_strategies.narrowing import SCORES, Score
 
 BranchCut = DropBranch | KeepChannels | KeepHeads
@@ -86,7 +86,7 @@ class Mixed(Selector):
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
         """Cuts until the dense model has lost what the budget says, or less than a part of a branch more."""
         target, begin = budget.parameter_count(state.dense), state.removed_parameters
-        refuse_hopeless(state, target, state.model.layer_parameter_count)
+        refuse_hopeless(state, target, self._removable(state.model))
         number = 0
         while state.removed_parameters < target:
             number += 1
@@ -144,12 +144,28 @@ class Mixed(Selector):
                 break
         return list(picked.values()) or [min(cuts, key=lambda c: sizes[c])]
 
+    def _removable(self, view: ModelView) -> int:
+        """Parameters of all that may go, or a little more."""
+        places = self._places(view)
+        if self.branches:
+            return removable(view, [cut for place in places if possible(cut := DropBranch(*place), view)])
+        kept = [_narrowing(place, view.units(*place)[:1]) for place in places if place[1] in self._narrowed(view)]
+        return sum(Candidate.of(cut, view).parameters for cut in kept if possible(cut, view))
+
+    def _places(self, view: ModelView) -> list[Place]:
+        """The branches that may be touched."""
+        first = (view.numbers[0], "attention")
+        return [place for place in branches_of(view) if self.first_attention or place != first]
+
+    def _narrowed(self, view: ModelView) -> list[Branch]:
+        """The kinds of branches that may get narrower."""
+        kinds: tuple[Branch, ...] = ("mlp", "attention") if self.heads else ("mlp",)
+        return [kind for kind in kinds if not view.adapter.why_not_narrowable(view.model.config, kind)]
+
     def _candidates(self, state: PruningState) -> list[BranchCut]:
         view, cuts = state.model, list[BranchCut]()
         values = self._values(state)
-        for number, branch in branches_of(view):
-            if (number, branch) == (view.numbers[0], "attention") and not self.first_attention:
-                continue
+        for number, branch in self._places(view):
             whole = DropBranch(number, branch)
             if self.branches and possible(whole, view):
                 cuts.append(whole)
@@ -161,11 +177,12 @@ class Mixed(Selector):
         """One cut for each of the parts, if enough units are left."""
         number, branch = place
         units = view.units(number, branch)
-        make: type[KeepChannels | KeepHeads] = KeepChannels if branch == "mlp" else KeepHeads
         rank = [unit for _, unit in sorted(zip((-values).tolist(), units, strict=True))]  # the most important first
         counts = {max(1, round(part * len(dense.units(number, branch)))) for part in self.parts}
         return [
-            make(number, tuple(sorted(rank[: len(units) - count]))) for count in sorted(counts) if count < len(units)
+            _narrowing(place, tuple(sorted(rank[: len(units) - count])))
+            for count in sorted(counts)
+            if count < len(units)
         ]
 
     def _most(self, state: PruningState, branch: Branch) -> int:
@@ -176,9 +193,7 @@ class Mixed(Selector):
     def _values(self, state: PruningState) -> dict[Place, Tensor]:
         """Of the branches that can get narrower, what each unit is worth."""
         view, values = state.model, dict[Place, Tensor]()
-        for branch in ("mlp", "attention") if self.heads else ("mlp",):
-            if view.adapter.why_not_narrowable(view.model.config, branch):
-                continue
+        for branch in self._narrowed(view):
             layers = [number for number, other in branches_of(view) if other == branch]
             if self.score == "weight-l1":
                 values |= {(number, branch): weight_l1(view, number, branch) for number in layers}
@@ -189,6 +204,11 @@ class Mixed(Selector):
                 score = functools.partial(obs, most=self._most(state, branch))
             values |= {(number, branch): score(view, number, branch, inner[number]) for number in layers}
         return values
+
+
+def _narrowing(place: Place, keep: tuple[int, ...]) -> KeepChannels | KeepHeads:
+    number, branch = place
+    return KeepChannels(number, keep) if branch == "mlp" else KeepHeads(number, keep)
 
 
 def _value(state: PruningState, mean: float) -> float:

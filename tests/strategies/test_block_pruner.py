@@ -124,11 +124,11 @@ def test_it_yields_branches_and_needs_an_objective() -> None:
     assert BlockPruner().needs_objective()
 
 
-def test_what_it_drops_is_not_repaired_so_repairs_are_refused_before_any_work() -> None:
-    with pytest.raises(InvalidConfig, match=r"not repaired yet \(drop-branch\)\. Use the estimator 'identity'"):
-        Pruner(selector="block-pruner", estimator="ridge").prune(
-            tiny_model(), calibration=TOKENS, budget=Budget(parameters=0.1)
-        )
+def test_what_it_drops_is_repaired_by_what_is_left_before_it() -> None:
+    result = Pruner(selector="block-pruner", estimator="ridge").prune(
+        tiny_model(), calibration=TOKENS, budget=Budget(parameters=0.2)
+    )
+    assert all(report.donor is not None and report.donor <= report.cut.layer for report in result.reports)
 
 
 def test_other_branches_are_refused() -> None:

@@ -59,6 +59,10 @@ SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({}, {**ANYWHERE, "budgets": [Budget(parameters=0.05)]}),
         ({"score": "activation", "uniform": True}, {**ANYWHERE, "budgets": [Budget(parameters=0.05)], "at_once": 8}),
     ],
+    "billhook:mixed": [
+        ({"rounds": 2, "parts": [0.25]}, ANYWHERE),
+        ({"rounds": 2, "parts": [0.2, 0.4], "score": "fluctuation", "tokens": 60, "branches": False}, ANYWHERE),
+    ],
     "billhook:multi-pruner": [
         ({"channel_group": 3}, {**ANYWHERE, "refuses_early": False}),
         (

@@ -161,6 +161,7 @@ def test_options_outside_their_range_are_refused(options: dict[str, Any], messag
         Cosine(**options)
 
 
-def test_widths_must_agree() -> None:
-    with pytest.raises(InvalidConfig, match="8 columns cannot become 5"):
+def test_without_a_direction_to_start_from_nothing_can_be_turned() -> None:
+    """Between different widths the map that changes nothing is zero, unless a writer says otherwise."""
+    with pytest.raises(SingularProblem, match="No token has a direction to learn"):
         Cosine().estimate(planted_problem(d_out=5).regression)

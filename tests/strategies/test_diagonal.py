@@ -45,7 +45,7 @@ def test_no_tokens_are_refused() -> None:
 
 
 def test_widths_must_agree() -> None:
-    with pytest.raises(InvalidConfig, match="keeps the width; this one goes from 8 to 5"):
+    with pytest.raises(InvalidConfig, match=r"the 8 columns of its output to 5\. Use the merger 'fold'"):
         Diagonal().estimate(planted_problem(d_out=5).regression)
 
 

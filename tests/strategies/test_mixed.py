@@ -89,7 +89,7 @@ def test_any_score_ranks_the_units(score: Any) -> None:
 
 
 def test_a_family_whose_attention_cannot_get_narrower_is_told_what_to_leave_out() -> None:
-    with pytest.raises(InvalidConfig, match=r"cannot get narrower: .* mixed takes selector.heads=false"):
+    with pytest.raises(InvalidConfig, match=r"cannot get narrower: .* a switch, as in selector.heads=false"):
         prune(Mixed(rounds=2, parts=(0.25,), tokens=20), 0.15, family="olmo2")
     assert prune(Mixed(rounds=2, parts=(0.25,), tokens=20, heads=False), 0.15, family="olmo2").plan.cuts
 

@@ -71,5 +71,5 @@ def test_a_regressor_of_zeros_is_not_turned_at_all() -> None:
 
 
 def test_widths_must_agree() -> None:
-    with pytest.raises(InvalidConfig, match="keeps the width; this one goes from 8 to 5"):
+    with pytest.raises(InvalidConfig, match=r"the 8 columns of its output to 5\. Use the merger 'fold'"):
         Orthogonal().estimate(planted_problem(d_out=5).regression)

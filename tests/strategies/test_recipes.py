@@ -10,10 +10,9 @@ import torch
 from transformers import PreTrainedModel
 
 import billhook
-from billhook import Budget, Calibration, Plan, Recipe, default_registry
+from billhook import Budget, Calibration, Plan, Recipe, Repair, default_registry
 from billhook.cli import main
-from billhook.errors import BillhookError
-from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokenizer
+from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokens
 from billhook_strategies.cosine import Cosine
 from billhook_strategies.identity import Identity
 from billhook_strategies.least_squares import LeastSquares
@@ -82,8 +81,7 @@ def test_uidl_is_what_the_selector_of_that_name_is() -> None:
     assert billhook.recipe("uidl").selector == default_registry().create("selector", "uidl")
 
 
-def test_what_a_recipe_would_have_to_repair_and_cannot_is_refused() -> None:
-    model, tokenizer = tiny_model(), tiny_tokenizer()
-    pruner = billhook.recipe("blockpruner").pruner(estimator="least-squares")
-    with pytest.raises(BillhookError, match="cuts structures that are not repaired yet"):
-        pruner.prune(model, tokenizer, calibration=["some text " * 50], budget=Budget(parameters=0.1))
+def test_a_recipe_that_repairs_nothing_can_be_told_to() -> None:
+    pruner = billhook.recipe("blockpruner").pruner(estimator="ridge", merger="refit", repair=Repair(when="trial"))
+    result = pruner.prune(tiny_model(), calibration=tiny_tokens(), budget=Budget(parameters=0.1))
+    assert all(report.donor is not None for report in result.reports)
