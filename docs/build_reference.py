@@ -29,6 +29,8 @@ HANDED_OUT = (
     ("billhook.flow", ("Flow", "Walk")),
     ("billhook.runner", ("Runner", "OpenBatch", "Written")),
     ("billhook.evaluation", ("Evaluation",)),
+    ("billhook.task_accuracy", ("PairedDifference",)),
+    ("billhook.task", ("Task", "Question", "read_task")),
     ("billhook.plan", ("ModelIdentity", "CalibrationRecord")),
     ("billhook.registry", ("StrategySpec", "PluginInfo")),
 )

@@ -50,14 +50,17 @@ _HOME = {
     "SearchProgress": "search_progress",
     "Selector": "selector",
     "TensorRegression": "regression",
+    "TaskAccuracy": "task_accuracy",
     "Tokens": "tokens",
     "WindowDistances": "windows",
+    "accuracy": "zero_shot",
     "apply": "applying",
     "default_registry": "registry",
     "evaluate": "evaluation",
     "hookimpl": "hookspecs",
     "load": "loading",
     "measure_windows": "windows",
+    "paired": "task_accuracy",
     "recipe": "recipes",
 }
 """Public names, and the module each lives in."""
@@ -109,9 +112,12 @@ if TYPE_CHECKING:
     from billhook.search_progress import SearchProgress as SearchProgress
     from billhook.selector import Selector as Selector
     from billhook.state import PruningState as PruningState
+    from billhook.task_accuracy import TaskAccuracy as TaskAccuracy
+    from billhook.task_accuracy import paired as paired
     from billhook.tokens import Tokens as Tokens
     from billhook.windows import WindowDistances as WindowDistances
     from billhook.windows import measure_windows as measure_windows
+    from billhook.zero_shot import accuracy as accuracy
 
 
 def __getattr__(name: str) -> object:

@@ -80,7 +80,7 @@ def evaluate(
         raise CalibrationError("Rows to evaluate on hold at least two tokens and no padding, as held_out makes them.")
     refuse_long_rows(model, seqlen)
     total = 0.0
-    with _eval_mode(model):
+    with eval_mode(model):
         for number, row in enumerate(rows.ids.split(1), 1):
             total += _row_loss(model, row.to(next(model.get_input_embeddings().parameters()).device))
             if progress is not None:
@@ -113,7 +113,7 @@ def held_out(text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 
 
 
 @contextmanager
-def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+def eval_mode(model: PreTrainedModel) -> Iterator[None]:
     """No dropout inside; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

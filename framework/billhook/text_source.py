@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,32 @@ def _from_name(source: str) -> tuple[list[Document], str]:
 
 
 def _from_file(path: Path) -> list[Document]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"The text file {path} cannot be read: {error}") from error
     if path.suffix == ".jsonl":
-        # not splitlines(): JSON strings may hold U+2028 and the like as they are
-        return [_document(_parsed(line, path, n)) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return [_document(record) for _, record in json_lines(path)]
+    text = _content(path)
     if path.suffix == ".json":
         records = _parsed(text, path, 1)
         return [_document(record) for record in (records if isinstance(records, list) else [records])]
     return [wikitext(text) if path.suffix == ".raw" else text]
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The records of a ``.jsonl`` file, each after the number of its line, from 1; blank lines are skipped.
+
+    Raises:
+        CalibrationError: the file cannot be read, or a line is not JSON.
+    """
+    # not splitlines(): JSON strings may hold U+2028 and the like as they are
+    for number, line in enumerate(_content(path).split("\n"), 1):
+        if line.strip():
+            yield number, _parsed(line, path, number)
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"The text file {path} cannot be read: {error}") from error
 
 
 def wikitext(raw: str) -> str:

@@ -1,0 +1,75 @@
+"""Task accuracy: how a model answered the questions of a task, and how two models differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+
+from billhook.errors import ShapeMismatch
+
+
+@attrs.frozen(kw_only=True)
+class TaskAccuracy:
+    """How a model answered the questions of a task.
+
+    Attributes:
+        task: its name.
+        hits: for each question, in order, whether the right answer was found likeliest.
+    """
+
+    task: str
+    hits: tuple[bool, ...] = attrs.field(repr=False)
+
+    @property
+    def count(self) -> int:
+        """Questions asked."""
+        return len(self.hits)
+
+    @property
+    def accuracy(self) -> float:
+        """Hits in percent of the questions."""
+        return 100 * sum(self.hits) / self.count
+
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy, in percent points, as it varies with the choice of questions."""
+        ratio = sum(self.hits) / self.count
+        return 100 * math.sqrt(ratio * (1 - ratio) / self.count)
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.accuracy:.2f} ± {self.standard_error:.2f} ({self.count:,} questions)"
+
+
+@attrs.frozen(kw_only=True)
+class PairedDifference:
+    """Between the accuracies of two models on the same questions.
+
+    Attributes:
+        points: how many percent points the first is better.
+        standard_error: in percent points. Far smaller than that of either accuracy where models agree on most
+            questions: which questions were asked matters less to a difference.
+    """
+
+    points: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.points:+.2f} ± {self.standard_error:.2f} points"
+
+
+def paired(hits: Sequence[bool], reference: Sequence[bool]) -> PairedDifference:
+    """How much better ``hits`` are than those of a ``reference`` on the same questions in the same order.
+
+    Raises:
+        ShapeMismatch: the two are not equally many, or none.
+    """
+    if len(hits) != len(reference) or not hits:
+        raise ShapeMismatch(
+            f"Hits are paired by question, so both models answer the same ones; got {len(hits)} and {len(reference)}."
+        )
+    gains = [bool(ours) - bool(theirs) for ours, theirs in zip(hits, reference, strict=True)]
+    mean = sum(gains) / len(gains)
+    variance = sum((gain - mean) ** 2 for gain in gains) / len(gains)
+    return PairedDifference(points=100 * mean, standard_error=100 * math.sqrt(variance / len(gains)))
