@@ -30,6 +30,7 @@ HANDED_OUT = (
     ("billhook.runner", ("Runner", "OpenBatch", "Written")),
     ("billhook.evaluation", ("Evaluation",)),
     ("billhook.plan", ("ModelIdentity", "CalibrationRecord")),
+    ("billhook.part_record", ("PartRecord",)),
     ("billhook.registry", ("StrategySpec", "PluginInfo")),
 )
 """What the public names take and return, without being imported from ``billhook`` itself."""
