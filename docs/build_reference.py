@@ -32,6 +32,7 @@ HANDED_OUT = (
     ("billhook.task_accuracy", ("PairedDifference",)),
     ("billhook.task", ("Task", "Question", "read_task")),
     ("billhook.plan", ("ModelIdentity", "CalibrationRecord")),
+    ("billhook.part_record", ("PartRecord",)),
     ("billhook.registry", ("StrategySpec", "PluginInfo")),
 )
 """What the public names take and return, without being imported from ``billhook`` itself."""

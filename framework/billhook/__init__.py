@@ -13,6 +13,7 @@ _HOME = {
     "ActivationCache": "activation_cache",
     "Adapter": "adapter",
     "BillhookError": "errors",
+    "Blend": "blend",
     "BranchLayout": "branch_layout",
     "Budget": "budget",
     "CacheBudget": "activation_cache",
@@ -49,6 +50,7 @@ _HOME = {
     "Search": "search",
     "SearchProgress": "search_progress",
     "Selector": "selector",
+    "SelfGenerated": "self_generated",
     "TensorRegression": "regression",
     "TaskAccuracy": "task_accuracy",
     "Tokens": "tokens",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from billhook.activation_cache import CacheBudget as CacheBudget
     from billhook.adapter import Adapter as Adapter
     from billhook.applying import apply as apply
+    from billhook.blend import Blend as Blend
     from billhook.branch_layout import BranchLayout as BranchLayout
     from billhook.branch_layout import Refused as Refused
     from billhook.budget import Budget as Budget
@@ -111,6 +114,7 @@ if TYPE_CHECKING:
     from billhook.search import Search as Search
     from billhook.search_progress import SearchProgress as SearchProgress
     from billhook.selector import Selector as Selector
+    from billhook.self_generated import SelfGenerated as SelfGenerated
     from billhook.state import PruningState as PruningState
     from billhook.task_accuracy import TaskAccuracy as TaskAccuracy
     from billhook.task_accuracy import paired as paired

@@ -87,7 +87,7 @@ def apply(
     if calibration is None and not needs_data(base):
         data, record = Calibration(source=NO_TOKENS), plan.calibration
     else:
-        data, record = _data_for(plan, tokenizer, calibration, any_calibration)
+        data, record = _data_for(plan, model, tokenizer, calibration, any_calibration)
     redone = attrs.evolve(base, selector=Planned(plan.cuts))
     result = redone.prune(model, tokenizer, calibration=data, budget=plan.budget)
     redone_plan = attrs.evolve(result.plan, selector=plan.selector, calibration=record)
@@ -95,11 +95,15 @@ def apply(
 
 
 def _data_for(
-    plan: Plan, tokenizer: PreTrainedTokenizerBase | None, calibration: object, any_calibration: bool
+    plan: Plan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    calibration: object,
+    any_calibration: bool,
 ) -> tuple[Calibration, CalibrationRecord]:
     """The data, tokenised, and what a plan remembers of them."""
     data = calibration_of(plan) if calibration is None else Calibration.of(calibration)
-    tokens = data.tokenize(tokenizer)
+    tokens = data.tokenize(tokenizer, model)
     if not any_calibration and plan.calibration != NO_DATA:
         _refuse_other_data(plan.calibration, tokens.fingerprint)
     return attrs.evolve(data, source=tokens), data.record(tokens)

@@ -15,6 +15,7 @@ from billhook.budget import Budget
 from billhook.cut import Cut
 from billhook.cut_kinds import CUT_KINDS
 from billhook.errors import InvalidPlan, listing
+from billhook.part_record import PartRecord
 from billhook.registry import StrategySpec
 from billhook.repair import Repair
 from billhook.roles import explain, strict_converter
@@ -39,7 +40,8 @@ class CalibrationRecord:
     """Which data a plan was made with.
 
     ``source`` is what :class:`billhook.Calibration` was given, if that can be written down; ``fingerprint`` is the
-    SHA-256 over the token ids and mask that came out, so that another tokenizer or text is noticed.
+    SHA-256 over the token ids and mask that came out, so that another tokenizer or text is noticed. ``parts`` says
+    what a blend is made of, and how the model wrote its own text; empty for a single text.
     """
 
     source: str
@@ -50,6 +52,7 @@ class CalibrationRecord:
     chat_template: bool
     token_count: int
     fingerprint: str
+    parts: tuple[PartRecord, ...] = ()
 
     def __str__(self) -> str:
         if not self.token_count:
@@ -181,6 +184,9 @@ def _converter() -> cattrs.Converter:
     )
     converter.register_structure_hook(
         StrategySpec, make_dict_structure_fn(StrategySpec, converter, options=override(struct_hook=lambda v, _: v))
+    )
+    converter.register_structure_hook(
+        PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: v))
     )
     converter.register_unstructure_hook(StrategySpec, lambda spec: {"name": spec.name, "options": dict(spec.options)})
     return converter

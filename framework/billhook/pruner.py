@@ -137,7 +137,7 @@ class _Run:
         began = time.perf_counter()
         refuse_unmergeable(self.dense, self.selector, self.estimator, self.merger)
         refuse_rigid(self.dense, self.selector)
-        tokens = calibration.tokenize(tokenizer)
+        tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
         state = PruningState(
             self.dense,
             tokens,
@@ -145,7 +145,7 @@ class _Run:
             objective=self.objective,
             cache=self.pruner.cache,
             tokens_per_batch=self.pruner.tokens_per_batch,
-            progress=lambda stage, done, total: self.hook.billhook_on_progress(stage=stage, done=done, total=total),
+            progress=self._progress,
             on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
             journal=self._journal(tokens, budget),
             repair=self.pruner.repair,
@@ -175,6 +175,9 @@ class _Run:
         )
         self.hook.billhook_after_prune(result=result)
         return result
+
+    def _progress(self, stage: str, done: int, total: int | None) -> None:
+        self.hook.billhook_on_progress(stage=stage, done=done, total=total)
 
     def _cut_until_done(self, state: PruningState, budget: Budget) -> None:
         cuts = self.selector.select(state, budget)

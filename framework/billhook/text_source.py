@@ -20,6 +20,15 @@ BUILTIN_EVALUATION = "builtin:evaluation"
 TEXT_FIELDS = ("text", "content", "document")
 """Fields of a record that hold plain text, in order of preference."""
 
+QUESTION_FIELDS = ("instruction", "prompt")
+"""Fields that hold what a user says: Alpaca's, and those of completion data."""
+
+CONTEXT_FIELDS = ("input", "context")
+"""Fields that belong to the question: Alpaca's and Dolly's."""
+
+ANSWER_FIELDS = ("output", "response", "completion")
+"""Fields that hold what the assistant answers."""
+
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 """What ShareGPT's chats call the roles, and what chat templates do."""
 
@@ -143,20 +152,44 @@ def _refuse_absent(dataset: str, name: str) -> None:
 
 
 def _document(record: object) -> Document:
+    """Chats first, since a record that has one often holds it rendered as text as well (Alpaca)."""
     if isinstance(record, str):
         return record
     if isinstance(record, Mapping):
         if messages := record.get("messages") or record.get("conversations"):
             return [_message(message) for message in messages]
+        question, answer = _first(record, QUESTION_FIELDS), _first(record, ANSWER_FIELDS)
+        if question and answer:
+            return _exchange(record, question, answer)
         for field in TEXT_FIELDS:
             if isinstance(record.get(field), str):
                 return str(record[field])
-        if "instruction" in record:
-            return _instruction(record)
-    fields = listing_of(record)
+        if question:
+            return _exchange(record, question, None)
     raise CalibrationError(
-        f"A record of {fields} is no document: a string, or a field 'text', 'messages' or 'instruction', was expected."
+        f"A record of {listing_of(record)} is no document: a string was expected, or a field 'text' ('content', "
+        f"'document'), 'messages' ('conversations'), 'instruction' or 'prompt'."
     )
+
+
+def _first(record: Mapping[str, Any], fields: Sequence[str]) -> object:
+    """The first of the fields that is there and not empty; None if there is none."""
+    return next((record[field] for field in fields if record.get(field)), None)
+
+
+def _exchange(record: Mapping[str, Any], question: object, answer: object) -> Document:
+    """A question, with what belongs to it, and its answer, as a chat."""
+    context = _first(record, CONTEXT_FIELDS)
+    if context and isinstance(question, str):
+        question = f"{question}\n{context}"
+    return [*_turns(question, "user"), *_turns(answer, "assistant")]
+
+
+def _turns(said: object, role: str) -> list[dict[str, str]]:
+    """Text as a turn of that role; messages as they are."""
+    if isinstance(said, list | tuple):
+        return [_message(message) for message in said]
+    return [{"role": role, "content": str(said)}] if said else []
 
 
 def _message(message: object) -> dict[str, str]:
@@ -164,14 +197,14 @@ def _message(message: object) -> dict[str, str]:
     if not isinstance(message, Mapping) or not (role := message.get("role") or message.get("from")):
         raise CalibrationError(f"A chat message needs 'role' and 'content'; got {listing_of(message)}.")
     content = message.get("content") or message.get("value") or ""
-    return {"role": SHAREGPT_ROLES.get(str(role), str(role)), "content": str(content)}
+    return {"role": SHAREGPT_ROLES.get(str(role), str(role)), "content": _plain(content)}
 
 
-def _instruction(record: Mapping[str, Any]) -> Document:
-    """Alpaca's fields as a chat."""
-    question = "\n".join(part for part in (str(record["instruction"]), str(record.get("input") or "")) if part)
-    answer = str(record.get("output") or record.get("response") or "")
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def _plain(content: object) -> str:
+    """The text of a message; of one in pieces (``[{"type": "text", "text": …}]``) the pieces that are text."""
+    if isinstance(content, list | tuple):
+        return "".join(str(piece.get("text") or "") if isinstance(piece, Mapping) else str(piece) for piece in content)
+    return str(content)
 
 
 def listing_of(record: object) -> str:

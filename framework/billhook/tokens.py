@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from billhook.errors import CalibrationError
+from billhook.part_record import PartRecord
 
 
 @attrs.frozen(eq=False)
@@ -47,11 +48,13 @@ class Tokens:
         ids: ``[rows, seq]`` int64.
         keep: ``[rows, seq]`` bool, False on padding.
         source: where they came from, in words.
+        parts: of which sources, if there are several, or if the model wrote them.
     """
 
     ids: Tensor
     keep: Tensor
     source: str = "token ids"
+    parts: tuple[PartRecord, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.ids.ndim != 2 or self.ids.shape != self.keep.shape or self.ids.numel() == 0:

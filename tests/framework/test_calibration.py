@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +12,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerFast
 
 from billhook import Calibration, Tokens
 from billhook.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.testing import tiny_tokenizer, tiny_tokens
+from billhook.testing.models import CHAT_TEMPLATE
 
 TOKENIZER = tiny_tokenizer()
 """One token a character, none added."""
@@ -120,6 +124,24 @@ def test_the_fingerprint_notices_a_changed_option(change: dict[str, Any]) -> Non
     assert one.fingerprint != other.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(["abc" * 9, "def" * 9], ["def" * 9, "abc" * 9]), (["abc" * 9], ["abd" * 9]), (["why?" * 9], ["why!" * 9])],
+)
+def test_the_fingerprint_notices_another_text_and_another_order(one: list[str], other: list[str]) -> None:
+    first, second = (Calibration(source=texts, samples=1, seqlen=27).tokenize(TOKENIZER) for texts in (one, other))
+    assert first.fingerprint != second.fingerprint
+
+
+def test_the_fingerprint_notices_the_template_and_the_packing() -> None:
+    changes: list[dict[str, Any]] = [{}, {"chat_template": True}, {"packing": "pad"}]
+    found = {
+        Calibration(source=CHAT * 3, **{"samples": 2, "seqlen": 16, **c}).tokenize(TOKENIZER).fingerprint
+        for c in changes
+    }
+    assert len(found) == 3
+
+
 def test_the_fingerprint_notices_another_tokenizer() -> None:
     one, other = (Calibration(samples=6, seqlen=16).tokenize(tiny_tokenizer(size)) for size in (64, 20))
     assert one.fingerprint != other.fingerprint
@@ -198,6 +220,51 @@ def test_a_tokenizer_without_template_is_refused_only_when_one_is_asked_for() ->
     Calibration(source=CHAT, packing="pad").tokenize(bare)
     with pytest.raises(CalibrationError, match="no chat template: leave out chat_template=True"):
         Calibration(source=CHAT, packing="pad", chat_template=True).tokenize(bare)
+
+
+def test_templated_chats_are_packed_without_anything_between() -> None:
+    tokens = Calibration(source=CHAT * 2, chat_template=True, samples=1, seqlen=62).tokenize(TOKENIZER)
+    assert TOKENIZER.decode(tokens.ids[0]) == "user: why?\nassistant: because.\n" * 2
+
+
+def adding_bos() -> PreTrainedTokenizerFast:
+    """Like Llama 3: the tokenizer puts a beginning before texts, and so does the template."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    tokenizer.chat_template = "{{ bos_token }}" + CHAT_TEMPLATE
+    return tokenizer
+
+
+@pytest.mark.parametrize("options", [{"packing": "pad"}, {"packing": "pack", "seqlen": 14}])
+def test_special_tokens_come_from_the_template_or_the_tokenizer_never_from_both(options: dict[str, Any]) -> None:
+    for template in (True, False):
+        tokens = Calibration(source=CHAT, chat_template=template, samples=1, **options).tokenize(adding_bos())
+        assert int((tokens.ids == 1).sum()) == 1
+
+
+def test_what_a_template_refuses_is_said_in_its_words() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    chats = [{"messages": [{"role": "system", "content": "be kind"}, *CHAT[0]["messages"]]}]
+    expected = "refuses a chat of system, user, assistant: System role not supported"
+    with pytest.raises(CalibrationError, match=expected):
+        Calibration(source=chats, chat_template=True).tokenize(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        CHAT[0],
+        {"conversations": [{"from": "human", "value": "why?"}, {"from": "gpt", "value": "because."}]},
+        {"instruction": "why?", "input": "", "output": "because."},
+        {"prompt": "why?", "completion": "because."},
+    ],
+)
+def test_chats_of_every_kind_in_a_file_go_through_the_template(tmp_path: Path, record: object) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps(record))
+    tokens = Calibration(source=path, chat_template=True, packing="pad").tokenize(TOKENIZER)
+    assert TOKENIZER.decode(tokens.ids[0]) == "user: why?\nassistant: because.\n"
 
 
 def test_text_that_does_not_fill_one_row_is_too_short() -> None:

@@ -107,6 +107,24 @@ def test_a_generator_is_read_once() -> None:
             {"instruction": "Greet.", "input": "", "response": "Hello."},
             [{"role": "user", "content": "Greet."}, {"role": "assistant", "content": "Hello."}],
         ),
+        (  # as Alpaca's data set has it: rendered as text as well
+            {"instruction": "Greet.", "input": "", "output": "Hello.", "text": "### Instruction: Greet."},
+            [{"role": "user", "content": "Greet."}, {"role": "assistant", "content": "Hello."}],
+        ),
+        (
+            {"instruction": "Sum up.", "context": "It rains.", "response": "Rain.", "category": "summary"},
+            [{"role": "user", "content": "Sum up.\nIt rains."}, {"role": "assistant", "content": "Rain."}],
+        ),
+        ({"instruction": "Greet."}, [{"role": "user", "content": "Greet."}]),
+        ({"prompt": "why?", "completion": "because."}, CHAT),
+        ({"prompt": CHAT[:1], "completion": CHAT[1:]}, CHAT),
+        ({"prompt": "Write of trees.", "text": "Trees grow."}, "Trees grow."),
+        ({"prompt": "why?"}, CHAT[:1]),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "why?"}, {"type": "image"}]}]},
+            CHAT[:1],
+        ),
+        ({"messages": [{"role": "assistant", "content": None}]}, [{"role": "assistant", "content": ""}]),
     ],
 )
 def test_a_record_becomes_a_document(record: object, document: Document) -> None:
@@ -128,9 +146,12 @@ def test_an_empty_file_is_refused_by_name(tmp_path: Path) -> None:
         documents(written(tmp_path, "empty.txt", ""))
 
 
-@pytest.mark.parametrize("record", [{"label": 1}, {"text": None}, 7, None, {"text": 5}])
+@pytest.mark.parametrize("record", [{"label": 1}, {"text": None}, 7, None, {"text": 5}, {"output": "alone"}])
 def test_a_record_without_text_is_shown_by_its_fields(record: object) -> None:
-    with pytest.raises(CalibrationError, match=r"A record of (fields \['\w+'\]|type \w+) is no document"):
+    expected = r"'text' \('content', 'document'\), 'messages' \('conversations'\), 'instruction' or 'prompt'"
+    with pytest.raises(
+        CalibrationError, match=rf"A record of (fields \['\w+'\]|type \w+) is no document: .*{expected}"
+    ):
         documents([record])
 
 

@@ -45,7 +45,7 @@ def command(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw all distances as a picture.", rich_help_panel=options.OUTPUT),
     ] = None,
-    calibration: options.CalibrationSource = "builtin",
+    calibration: options.CalibrationSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
     seed: options.Seed = 0,
@@ -64,11 +64,17 @@ def command(
     from billhook.cli import distances, inputs, output
     from billhook.cli.heatmap import check_picture, draw
     from billhook.cli.progress import ProgressBars
+    from billhook.cli.sources import source_of
 
     if heatmap is not None:
         check_picture(heatmap)
     data = Calibration(
-        source=calibration, samples=samples, seqlen=seqlen, seed=seed, packing=packing, chat_template=chat_template
+        source=source_of(calibration),
+        samples=samples,
+        seqlen=seqlen,
+        seed=seed,
+        packing=packing,
+        chat_template=chat_template,
     )
 
     def check(empty: PreTrainedModel) -> None:
@@ -78,7 +84,9 @@ def command(
 
     with ProgressBars() as bars:
         with bars.step("loading"):
-            opened = inputs.open_model(model, data, dtype=dtype, device=device, check=check)
+            opened = inputs.open_model(
+                model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+            )
         check(opened.model)
         with bars.clock("measuring"):
             found = _measure(opened, bars, metric, tokens, skip_sink)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from billhook.calibration import Calibration
+    from billhook.cli.progress import ProgressBars
     from billhook.plan import Plan
     from billhook.pruner import Pruner
     from billhook.published import Published
@@ -33,10 +34,10 @@ def command(
     model: options.Model,
     out: options.RequiredOut,
     calibration: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="SOURCE",
-            help="Where the data are now, or other data.",
+            metavar="SOURCE[=WEIGHT]",
+            help="Where the data are now, or other data; repeat it for a blend.",
             rich_help_panel=options.DATA,
             show_default=THE_PLANS,
         ),
@@ -82,6 +83,7 @@ def command(
     from billhook import applying
     from billhook.cli import inputs, output
     from billhook.cli.progress import ProgressBars
+    from billhook.cli.sources import source_of
     from billhook.pruner import Pruner
     from billhook.published import Published
 
@@ -89,11 +91,12 @@ def command(
     given = _read(plan, steps, reorder)
     pruner = Pruner(estimator="billhook:identity") if isinstance(given, Published) else applying.pruner_for(given)
     cache = inputs.cache_budget(cache_mib)
-    data = _data(given, pruner, any_calibration, source=calibration, samples=samples, seqlen=seqlen, seed=seed)
+    source = source_of(calibration) if calibration else None
+    data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
     with ProgressBars() as bars:
         with bars.step("loading"):
             loaded, tokenizer, data = _open(
-                model, data, dtype=dtype, device=device, plan=given, moved=calibration is None
+                model, data, bars, dtype=dtype, device=device, plan=given, moved=source is None
             )
         result = applying.apply(
             given,
@@ -122,7 +125,14 @@ def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
 
 
 def _open(
-    model: str, data: Calibration | None, *, dtype: str, device: str, plan: Plan | Published, moved: bool
+    model: str,
+    data: Calibration | None,
+    bars: ProgressBars,
+    *,
+    dtype: str,
+    device: str,
+    plan: Plan | Published,
+    moved: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Calibration | None]:
     """Load the model, and tokenise ``data`` if any; ``moved`` says that a missing text is the plan's, and may lie
     elsewhere."""
@@ -140,7 +150,9 @@ def _open(
         tokenizer = source.tokenizer()
         return source.model(), tokenizer, None
     try:
-        opened = inputs.open_model(model, data, dtype=dtype, device=device, check=check)
+        opened = inputs.open_model(
+            model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+        )
     except CalibrationError as error:
         if not moved:
             raise

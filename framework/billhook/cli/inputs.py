@@ -5,6 +5,7 @@ Everything is checked from cheap to dear: options before files, files before the
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,17 @@ from billhook.registry import default_registry
 from billhook.repair import Repair
 from billhook.result import PruneResult
 from billhook.roles import ROLES, Role, Strategy, build
+from billhook.state import Progress
 from billhook.tokens import Tokens
 
 Settings = dict[str, dict[str, Any]]
 """Options of strategies, by role and option; those of the repair under ``repair``."""
 
 SETTABLE = (*ROLES, "repair")
+
+
+def _silent(*news: object) -> None:
+    """The progress callback of nobody."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -52,24 +58,27 @@ def open_model(
     dtype: str,
     device: str,
     check: Callable[[PreTrainedModel], object],
+    progress: Progress = _silent,
 ) -> Opened:
     """Load a model for work on calibration data.
 
     Args:
         name: as for :func:`billhook.load`, ``dtype`` and ``device`` too.
-        calibration: tokenised before the weights are read.
+        calibration: tokenised before the weights are read, but for what the model writes itself.
         check: handed the model without its weights, to refuse it early. Skipped for GGUF files, so what it checks
             must be checked again by whoever does the work.
+        progress: told how far the model is with writing.
     """
     source = loading.find(name, dtype=dtype, device=device)
     skeleton = source.skeleton()
     if skeleton is not None:
         check(skeleton)
     tokenizer = source.tokenizer()
-    tokens = calibration.tokenize(tokenizer)
+    load = functools.cache(source.model)
+    tokens = calibration.tokenize(tokenizer, load, progress=progress)
     if skeleton is not None:
         refuse_long_rows(skeleton, tokens.ids.shape[1])
-    model = source.model()
+    model = load()
     return Opened(model=model, tokenizer=tokenizer, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
 
 

@@ -39,17 +39,19 @@ CacheMib = Annotated[
 ]
 
 CalibrationSource = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--calibration",
-        metavar="SOURCE",
-        help="A .txt, .raw, .json or .jsonl file, a data set of the hub (name:config:split), or builtin.",
+        metavar="SOURCE[=WEIGHT]",
+        help="A .txt, .raw, .json or .jsonl file, a data set of the hub (name:config:split), builtin, or self for text "
+        "that the model writes. Repeat it to blend several by weight.",
         rich_help_panel=DATA,
+        show_default="builtin",
     ),
 ]
 Samples = Annotated[int, typer.Option(help="Rows of tokens.", rich_help_panel=DATA)]
 Seqlen = Annotated[int, typer.Option(help="Tokens in a row.", rich_help_panel=DATA)]
-Seed = Annotated[int, typer.Option(help="Which rows are taken.", rich_help_panel=DATA)]
+Seed = Annotated[int, typer.Option(help="Which rows are taken, and what the model writes.", rich_help_panel=DATA)]
 Packing = Annotated[
     Literal["pack", "pad"],
     typer.Option(help="Cut joined documents into full rows, or give each a row of its own.", rich_help_panel=DATA),

@@ -91,7 +91,7 @@ def command(
         bool,
         typer.Option("--race", help="Search quicker: most candidates on little data.", rich_help_panel=STRATEGIES),
     ] = False,
-    calibration: options.CalibrationSource = "builtin",
+    calibration: options.CalibrationSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
     seed: options.Seed = 0,
@@ -143,6 +143,7 @@ def command(
     from billhook.cli import inputs, output, refusals
     from billhook.cli.progress import ProgressBars
     from billhook.cli.search_journal import SearchJournal
+    from billhook.cli.sources import source_of
     from billhook.pruner import Pruner
     from billhook.registry import default_registry
 
@@ -160,7 +161,12 @@ def command(
     kept_in = _journal(chosen, out, journal, no_journal, dry_run)
     cache = inputs.cache_budget(cache_mib)
     data = Calibration(
-        source=calibration, samples=samples, seqlen=seqlen, seed=seed, packing=packing, chat_template=chat_template
+        source=source_of(calibration),
+        samples=samples,
+        seqlen=seqlen,
+        seed=seed,
+        packing=packing,
+        chat_template=chat_template,
     )
 
     with SearchJournal(kept_in) as kept, ProgressBars() as bars:
@@ -172,6 +178,7 @@ def command(
                 dtype=dtype,
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, chosen),
+                progress=bars.billhook_on_progress,
             )
         path = None
         if dry_run or out is None:

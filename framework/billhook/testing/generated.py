@@ -17,6 +17,7 @@ from billhook.errors import InvalidCut
 from billhook.keep_units import KeepChannels, KeepHeads
 from billhook.linear_map import LinearMap
 from billhook.model_view import ModelView
+from billhook.part_record import PartRecord
 from billhook.plan import CalibrationRecord, ModelIdentity, Plan
 from billhook.registry import StrategySpec, default_registry
 from billhook.testing.models import tiny_model
@@ -226,4 +227,16 @@ def _records() -> st.SearchStrategy[CalibrationRecord]:
         chat_template=st.booleans(),
         token_count=counts,
         fingerprint=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+        parts=st.lists(_parts(), max_size=3).map(tuple),
+    )
+
+
+def _parts() -> st.SearchStrategy[PartRecord]:
+    values = st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    return st.builds(
+        PartRecord,
+        source=st.text(),
+        weight=st.floats(0, exclude_min=True, allow_infinity=False),
+        rows=st.integers(0, 10**6),
+        options=st.dictionaries(st.text(min_size=1), values, max_size=2),
     )
