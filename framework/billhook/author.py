@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from billhook.errors import CalibrationError
-from billhook.evaluation import eval_mode
+from billhook.mode import eval_mode
 from billhook.model_view import refuse_long_rows
 
 if TYPE_CHECKING:

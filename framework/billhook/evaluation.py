@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from billhook.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
+from billhook.mode import eval_mode
 from billhook.model_view import refuse_long_rows
 from billhook.text_source import BUILTIN_EVALUATION, documents
 from billhook.tokens import Tokens
@@ -110,18 +110,6 @@ def held_out(text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 
         )
     rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
     return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
-
-
-@contextmanager
-def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """No dropout inside; afterwards every module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _row_loss(model: PreTrainedModel, row: Tensor) -> float:

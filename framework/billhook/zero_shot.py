@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from billhook.errors import CalibrationError, InvalidConfig
-from billhook.evaluation import eval_mode, summed_loss
+from billhook.evaluation import summed_loss
+from billhook.mode import eval_mode
 from billhook.model_view import position_limit
 from billhook.task import Task, read_task
 from billhook.task_accuracy import TaskAccuracy
