@@ -25,7 +25,7 @@ from billhook.journal import Journal
 from billhook.merger import Merger
 from billhook.model_view import ModelView, fingerprint, refuse_unusable
 from billhook.objective import Objective
-from billhook.plan import ModelIdentity, Plan
+from billhook.plan import CalibrationRecord, ModelIdentity, Plan
 from billhook.refusals import (
     refuse_no_budget,
     refuse_no_model,
@@ -138,18 +138,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.selector, self.estimator, self.merger)
         refuse_rigid(self.dense, self.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
-        state = PruningState(
-            self.dense,
-            tokens,
-            merger=self.merger,
-            objective=self.objective,
-            cache=self.pruner.cache,
-            tokens_per_batch=self.pruner.tokens_per_batch,
-            progress=self._progress,
-            on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
-            journal=self._journal(tokens, budget),
-            repair=self.pruner.repair,
-        )
+        state = self._state(tokens.some(self.pruner.repair.search_tokens), self._journal(tokens, budget))
         if self.pruner.repair.when == "trial" and self.repairer.repairs:
             state.trials = TrialRepairs(state, self.repairer)
         try:
@@ -157,7 +146,7 @@ class _Run:
             self.hook.billhook_before_prune(state=state, budget=budget)
             self._measure_objective(state, "objective_before")
             self._cut_until_done(state, budget)
-            self._repair_finally(state)
+            self._repair_finally(state, tokens)
             self._measure_objective(state, "objective_after")
         finally:
             state.close()
@@ -168,13 +157,27 @@ class _Run:
         }
         result = PruneResult(
             model=state.model.model,
-            plan=self._plan(state, budget, calibration),
+            plan=self._plan(state, budget, calibration.record(tokens)),
             metrics=self.metrics,
             reports=tuple(self.reports),
             tokenizer=tokenizer,
         )
         self.hook.billhook_after_prune(result=result)
         return result
+
+    def _state(self, tokens: Tokens, journal: Journal | None = None) -> PruningState:
+        return PruningState(
+            self.dense,
+            tokens,
+            merger=self.merger,
+            objective=self.objective,
+            cache=self.pruner.cache,
+            tokens_per_batch=self.pruner.tokens_per_batch,
+            progress=self._progress,
+            on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
+            journal=journal,
+            repair=self.pruner.repair,
+        )
 
     def _progress(self, stage: str, done: int, total: int | None) -> None:
         self.hook.billhook_on_progress(stage=stage, done=done, total=total)
@@ -212,19 +215,34 @@ class _Run:
         logger.trace("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
         self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
 
-    def _repair_finally(self, state: PruningState) -> None:
-        """The donors that were not repaired when their cuts were made; then the closing passes."""
+    def _repair_finally(self, state: PruningState, tokens: Tokens) -> None:
+        """The donors that were not repaired when their cuts were made; then the closing passes. On all tokens."""
         began = time.perf_counter()
         options = self.pruner.repair
-        if not self.repairer.repairs or not state.cuts:
+        if not self.repairer.repairs or not state.cuts or (options.when != "final" and not options.closing):
             return
+        if options.closing and options.when != "final":
+            self._measure_objective(state, "objective_before_closing")
+        if state.tokens.ids.shape == tokens.ids.shape:
+            self._sweep(state)
+        else:
+            state.cache.close()  # there is one budget of memory
+            state.trials = None
+            everything = self._state(tokens)
+            try:
+                everything.take(state.model)
+                self._sweep(everything)
+            finally:
+                everything.close()
+            state.refresh()
+        self._clock("seconds_repairing", time.perf_counter() - began)
+
+    def _sweep(self, state: PruningState) -> None:
+        options = self.pruner.repair
         if options.when == "final":
             self.repairs += sweep(state, self.repairer, self.donors)
-        if options.closing:
-            self._measure_objective(state, "objective_before_closing")
         for _ in range(options.closing):
             self.repairs += sweep(state, self.repairer, branches_of(state.model), readers=options.readers)
-        self._clock("seconds_repairing", time.perf_counter() - began)
 
     def _vetoed(self, state: PruningState, cut: Cut) -> bool:
         reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]
@@ -237,7 +255,7 @@ class _Run:
         if state.objective is not None:
             self.metrics[name] = score(state, state.objective)
 
-    def _plan(self, state: PruningState, budget: Budget, calibration: Calibration) -> Plan:
+    def _plan(self, state: PruningState, budget: Budget, calibration: CalibrationRecord) -> Plan:
         return Plan(
             cuts=tuple(state.cuts),
             model=self._identity(),
@@ -247,7 +265,7 @@ class _Run:
             merger=self.registry.spec("merger", self.merger),
             objective=None if self.objective is None else self.registry.spec("objective", self.objective),
             repair=self.pruner.repair,
-            calibration=calibration.record(state.tokens),
+            calibration=calibration,
             billhook=__version__,
         )
 

@@ -38,6 +38,9 @@ class Repair:
             ridge, and a repair that does not help on them is not made. 0 for none, and no such check.
         closing: after the last cut, so many times go through the model and solve every surviving writer anew, toward
             the dense stream.
+        search_tokens: choose cuts, and repair them as they are made, on so many of the calibration tokens at most
+            (whole rows, spread over the data); those that ``final`` and ``closing`` say see all. A choice takes few,
+            a fit many: what is fitted to few does not hold on other text. None for all.
         readers: in those passes, also solve anew the layers that read the stream (queries, keys, values, gate, up), so
             that each branch computes from what now reaches it what the dense one computed.
 
@@ -51,6 +54,7 @@ class Repair:
     held_out: float = 0.0
     closing: int = 0
     readers: bool = False
+    search_tokens: int | None = None
 
     def __attrs_post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -60,5 +64,7 @@ class Repair:
                 )
         if not 0 <= self.held_out <= 0.5:
             raise InvalidConfig(f"The 'held_out' of Repair must lie between 0 and 0.5; got {self.held_out}.")
+        if self.search_tokens is not None and self.search_tokens < 1:
+            raise InvalidConfig(f"The 'search_tokens' of Repair must be at least 1; got {self.search_tokens}.")
         if self.closing < 0:
             raise InvalidConfig(f"The 'closing' of Repair must not be negative; got {self.closing}.")

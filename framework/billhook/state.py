@@ -131,6 +131,11 @@ class PruningState:
         """The stream leaving the last layer of ``dense`` for batch ``index``, ``[batch, seq, d_model]``."""
         return self.flow.walk(index).to(self.flow.last)
 
+    def take(self, model: ModelView) -> None:
+        """Work on ``model`` from now on, which others have cut."""
+        self.model = model
+        self.refresh()
+
     def close(self) -> None:
         """Free the caches."""
         self.cache.close()

@@ -97,6 +97,14 @@ class Tokens:
         digest.update(self.keep.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def some(self, tokens: int | None) -> Tokens:
+        """As many rows as it takes for ``tokens`` positions, spread evenly over the data; all if None, or if fewer."""
+        count, seq = self.ids.shape
+        if tokens is None or tokens >= count * seq:
+            return self
+        picked = torch.linspace(0, count - 1, -(-tokens // seq)).round().long().unique()
+        return attrs.evolve(self, ids=self.ids[picked], keep=self.keep[picked])
+
     def batches(self, tokens_per_batch: int = 4096) -> tuple[TokenBatch, ...]:
         """Rows in order, grouped so that a batch has about ``tokens_per_batch`` positions, at least one row."""
         rows = max(1, tokens_per_batch // self.ids.shape[1])
