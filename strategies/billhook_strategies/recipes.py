@@ -1,20 +1,34 @@
-"""Published methods, each as its paper has it: what it does not repair is not repaired."""
+"""Billhook's own recipe, and published methods as their papers have them: what one does not repair is not repaired."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from billhook import Recipe, hookimpl
+from billhook import Recipe, Repair, hookimpl
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.cosine import Cosine
 from billhook_strategies.fold import Fold
 from billhook_strategies.identity import Identity
 from billhook_strategies.least_squares import LeastSquares
+from billhook_strategies.mixed import Mixed
 from billhook_strategies.multi_pruner import MultiPruner
 from billhook_strategies.perplexity import Perplexity
+from billhook_strategies.refit import Refit
+from billhook_strategies.ridge import Ridge
 from billhook_strategies.short_gpt import ShortGpt
 from billhook_strategies.sleb import Sleb
 from billhook_strategies.window_distance import WindowDistance
+
+BILLHOOK = Recipe(
+    name="billhook",
+    summary="branches, channels and heads by what they cost when repaired; then every writer solved anew",
+    selector=Mixed(rounds=3, parts=(0.25,), tokens=1024),
+    estimator=Ridge(strength="auto"),
+    merger=Refit(),
+    objective=Perplexity(),
+    repair=Repair(when="trial", held_out=0.2, closing=1, search_tokens=8192),
+)
+"""The default of ``billhook prune``: what was best in the ablations of docs/results.md."""
 
 REPLACEME = Recipe(
     name="replaceme",
@@ -26,7 +40,7 @@ REPLACEME = Recipe(
     merger=Fold(),
 )
 
-RECIPES = (
+PUBLISHED = (
     REPLACEME,
     Recipe(
         name="replaceme-ls",
@@ -88,8 +102,11 @@ RECIPES = (
 )
 
 
+RECIPES = (BILLHOOK, *PUBLISHED)
+
+
 @hookimpl
 def billhook_register_recipes(register: Callable[[Recipe], None]) -> None:
-    """``replaceme``, ``replaceme-ls``, ``uidl``, ``shortgpt``, ``sleb``, ``blockpruner``, ``multipruner``."""
+    """``billhook``, ``replaceme``, ``replaceme-ls``, ``uidl``, ``shortgpt``, ``sleb``, ``blockpruner``, ``multipruner``."""
     for recipe in RECIPES:
         register(recipe)

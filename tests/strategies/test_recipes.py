@@ -16,13 +16,14 @@ from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokens
 from billhook_strategies.cosine import Cosine
 from billhook_strategies.identity import Identity
 from billhook_strategies.least_squares import LeastSquares
-from billhook_strategies.recipes import RECIPES
+from billhook_strategies.recipes import BILLHOOK, PUBLISHED, RECIPES
 
-NAMES = ("replaceme", "replaceme-ls", "uidl", "shortgpt", "sleb", "blockpruner", "multipruner")
+NAMES = ("billhook", "replaceme", "replaceme-ls", "uidl", "shortgpt", "sleb", "blockpruner", "multipruner")
 REPAIRED = {"replaceme": Cosine(), "replaceme-ls": LeastSquares()}
 CLI_PAGE = (Path(__file__).parent.parent.parent / "docs" / "cli.md").read_text(encoding="utf-8")
 
 each = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+published = pytest.mark.parametrize("recipe", PUBLISHED, ids=lambda recipe: recipe.name)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,8 @@ def test_the_command_line_does_what_the_object_does(recipe: Recipe, folder: Path
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
-@each
-def test_only_replaceme_repairs(recipe: Recipe) -> None:
+@published
+def test_of_the_published_only_replaceme_repairs(recipe: Recipe) -> None:
     assert recipe.estimator == REPAIRED.get(recipe.name, Identity())
 
 
@@ -69,12 +70,19 @@ def test_a_recipe_has_an_objective_just_when_it_searches(recipe: Recipe) -> None
     assert (recipe.objective is not None) == recipe.selector.needs_objective()
 
 
-@each
+@published
 def test_a_recipe_names_its_paper_and_the_documentation_its_number(recipe: Recipe) -> None:
     assert recipe.paper
     assert re.search(rf"^\| `{recipe.name}` \| .+arXiv {recipe.arxiv}", CLI_PAGE, re.MULTILINE), (
         f"docs/cli.md lacks a row | `{recipe.name}` | … | … arXiv {recipe.arxiv} | in the table of recipes."
     )
+
+
+def test_the_command_lines_default_is_our_own(folder: Path, tmp_path: Path) -> None:
+    data = ("--calibration", str(folder / "text.txt"), "--samples", "2", "--seqlen", "12")
+    assert main(["prune", str(folder / "tiny"), "--ratio", "0.2", "--out", str(tmp_path / "out"), *data]) == 0
+    plan, _ = in_python(BILLHOOK, folder)
+    assert Plan.load(tmp_path / "out") == plan
 
 
 def test_uidl_is_what_the_selector_of_that_name_is() -> None:

@@ -129,7 +129,8 @@ def command(
 ) -> None:
     """Make MODEL smaller, repair each cut in closed form where its method does, and save the result.
 
-    Without --recipe layers are dropped. billhook recipes lists published methods, billhook plugins the strategies.
+    Without --recipe, --ratio is met by billhook's own, and --layers and --window drop layers. billhook recipes lists
+    the recipes, billhook plugins the strategies.
     Nothing is trained and MODEL stays as it is.
     """
     spans = parse_windows(window or [])
@@ -156,6 +157,7 @@ def command(
         "objective": objective,
     }
     settings = inputs.parse_settings(setting or [])
+    recipe = recipe or _own(selector, layers, spans)
     chosen = _strategies(recipe, names, settings, spans, uniform=uniform, race=race)
     repair = inputs.repair(settings, default_registry().recipe(recipe) if recipe else None)
     kept_in = _journal(chosen, out, journal, no_journal, dry_run)
@@ -189,6 +191,11 @@ def command(
                 path = inputs.save(result, out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
             kept.finish()
     output.print_result(result, path, bars.seconds, as_json=json)
+
+
+def _own(selector: str | None, layers: int | None, spans: Sequence[Span]) -> str | None:
+    """The recipe where none is named: our own, unless what is asked for is layers, or a selector."""
+    return None if selector or layers is not None or spans else "billhook:billhook"
 
 
 def _strategies(
