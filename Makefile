@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check slow gpu bench bench-search bench-recipes docs clean
+.PHONY: demo test check slow gpu bench bench-search bench-recipes bench-leaderboard docs clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python benchmarks/demo.py
@@ -34,7 +34,10 @@ bench-search: $(VENV)/demo.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.search_speed --samples 16 --seqlen 128 --steps 4
 
 bench-recipes: $(VENV)/demo.stamp $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python -m benchmarks.recipes
+
+bench-leaderboard: $(VENV)/demo.stamp $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.leaderboard $(LEADERBOARD)
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/build_reference.py

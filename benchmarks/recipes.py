@@ -1,7 +1,7 @@
 """The published methods side by side on SmolLM2-135M, nothing repaired but by ReplaceMe: quality, size, time, speed.
 
-    python benchmarks/recipes.py                     the table of docs/results.md; about an hour on 2 cores
-    python benchmarks/recipes.py --ratios 0.2        a quarter of it
+    python -m benchmarks.recipes                     the table of docs/results.md; about an hour on 2 cores
+    python -m benchmarks.recipes --ratios 0.2        a quarter of it
 
 Searches race on the product's own calibration text; perplexity is on its own held-out text. Greedy searches go through
 the smaller ratios on their way to the largest, and MultiPruner's first stage makes BlockPruner's decisions, so each of
@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 import torch
 import transformers
+from benchmarks.greedy import Known, Step, Stopwatch, upto, with_reused
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,12 +35,10 @@ from billhook import (
     Estimator,
     Pruner,
     PruneResult,
-    PruningState,
     Race,
     Selector,
     Tokens,
     evaluate,
-    hookimpl,
     load,
 )
 from billhook.applying import Planned
@@ -62,50 +61,6 @@ SHARES = {"MultiPruner": (44, 52, 4), "B+M": (44, 52, 0), "B+A": (44, 0, 4)}
 
 
 @attrs.frozen
-class Step:
-    """A cut, and when it was decided: seconds after the search began."""
-
-    cut: Cut
-    seconds: float
-
-
-@attrs.frozen
-class Known(Selector):
-    """Cuts that an earlier search has found, until the budget is met."""
-
-    cuts: tuple[Cut, ...]
-
-    def kinds(self) -> tuple[type[Cut], ...]:
-        """Those of the cuts."""
-        return tuple({type(cut) for cut in self.cuts})
-
-    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
-        """One after the other, as the search did."""
-        target = budget.parameter_count(state.dense)
-        for cut in self.cuts:
-            if state.removed_parameters >= target:
-                return
-            yield cut
-
-
-class Stopwatch:
-    """A hook that notes when each cut was made."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-
-    @hookimpl
-    def billhook_before_prune(self, state: PruningState, budget: Budget) -> None:
-        """Start."""
-        self._began = time.perf_counter()
-
-    @hookimpl
-    def billhook_after_cut(self, state: PruningState, cut: Cut) -> None:
-        """Note."""
-        self.steps.append(Step(cut, time.perf_counter() - self._began))
-
-
-@attrs.frozen
 class Bench:
     """The model, its data, and where figures are kept."""
 
@@ -118,7 +73,7 @@ class Bench:
         self, selector: Selector, ratio: float, *, estimator: Estimator | None = None, journal: str = ""
     ) -> tuple[PruneResult, list[Step]]:
         """One run; the journal makes an interrupted one go on."""
-        watch = Stopwatch()
+        watch = Stopwatch(self.options.work / f"{journal}-steps.json" if journal else None)
         with ProgressBars() as bars:
             pruner = Pruner(
                 selector=selector,
@@ -139,13 +94,6 @@ class Bench:
         data = Calibration(samples=1, seqlen=8)
         pruner = Pruner(selector=Planned(cuts), estimator=Identity())
         return pruner.prune(self.model, self.tokenizer, calibration=data, budget=Budget(parameters=0.5))
-
-    def upto(self, steps: list[Step], ratio: float) -> tuple[Step, ...]:
-        """The first cuts of a greedy search that reach ``ratio``."""
-        for count in range(1, len(steps) + 1):
-            if self.apply(tuple(step.cut for step in steps[:count])).metrics["ratio"] >= ratio:
-                return tuple(steps[:count])
-        return tuple(steps)
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Figures by name: from the file, or made and filed."""
@@ -199,13 +147,7 @@ def rows(bench: Bench, ratios: list[float]) -> Iterator[tuple[str, float, dict[s
 
     def search(name: str, selector: Selector, ratio: float) -> list[Step]:
         if name not in found:
-            file = bench.options.work / f"{name}-steps.json"
-            _, steps = bench.prune(selector, ratio, journal=name)
-            if file.exists():  # the times of the run that searched, not of the one that read its journal
-                times = json.loads(file.read_text())
-                steps = [attrs.evolve(step, seconds=t) for step, t in zip(steps, times, strict=True)]
-            file.write_text(json.dumps([step.seconds for step in steps]))
-            found[name] = steps
+            found[name] = bench.prune(selector, ratio, journal=name)[1]
         return found[name]
 
     def one_shot(selector: Selector, ratio: float, estimator: Estimator | None) -> dict[str, float]:
@@ -213,7 +155,7 @@ def rows(bench: Bench, ratios: list[float]) -> Iterator[tuple[str, float, dict[s
         return bench.measure(result.model, steps[-1].seconds)
 
     def prefix(name: str, selector: Selector, ratio: float) -> dict[str, float]:
-        steps = bench.upto(search(name, selector, largest), ratio)
+        steps = upto(search(name, selector, largest), ratio)
         return bench.measure(bench.apply(tuple(s.cut for s in steps)).model, steps[-1].seconds)
 
     def staged(name: str, ratio: float) -> dict[str, float]:
@@ -222,9 +164,8 @@ def rows(bench: Bench, ratios: list[float]) -> Iterator[tuple[str, float, dict[s
         b, m, a = SHARES[name]
         stages = Sequence([(known, b), (Channels(group=bench.options.group, race=race), m), (Heads(race=race), a)])
         steps = search(f"{name}-{ratio}", stages, ratio)
-        reused = sum(step.cut in known.cuts for step in steps)
         model = bench.apply(tuple(step.cut for step in steps)).model
-        return bench.measure(model, branches[reused - 1].seconds + steps[-1].seconds)
+        return bench.measure(model, with_reused(branches, steps))
 
     kinds: dict[str, Callable[[float], dict[str, float]]] = {
         "ShortGPT": lambda r: one_shot(ShortGpt(), r, None),
