@@ -69,9 +69,10 @@ class Leaderboard:
     options: argparse.Namespace
     texts: Mapping[str, Tokens]
     tasks: Mapping[str, Task]
-    contestants: Contestants = attrs.field(init=False)
+    contestants: Contestants = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self._contestants(), takes_self=True)
+    )
 
-    @contestants.default
     def _contestants(self) -> Contestants:
         repairer = Pruner(estimator=ESTIMATOR, merger=MERGER, repair=REPAIR)
         return Contestants(self.model, self.tokenizer, repairer, self.options)

@@ -14,11 +14,11 @@ from billhook.candidate import Candidate
 from billhook.candidate_streams import CandidateStreams
 from billhook.errors import InvalidConfig
 from billhook.scoring import losses, predicted_count, require_predictions
-from billhook.tokens import TokenBatch
 
 if TYPE_CHECKING:
     from billhook.cut import Cut
     from billhook.state import PruningState
+    from billhook.tokens import TokenBatch
 
 
 @attrs.frozen(eq=False)
@@ -43,7 +43,8 @@ def compare(state: PruningState, cuts: Sequence[Cut], *, tokens: int | None = No
     Args:
         state: model, data, objective and trials.
         cuts: valid for the present model.
-        tokens: how many tokens at least, in rows spread over the data; all if None.
+        tokens: how many tokens at least, in rows spread over the data (over what is held out, if repairs are tried);
+            all of those if None.
 
     Raises:
         InvalidConfig: the state has no objective.
@@ -68,8 +69,5 @@ def compare(state: PruningState, cuts: Sequence[Cut], *, tokens: int | None = No
 
 def _some(state: PruningState, tokens: int | None) -> Sequence[TokenBatch]:
     """Rows spread over the data, in batches of the state's size."""
-    ids, keep = state.tokens.ids, state.tokens.keep
-    rows = len(ids) if tokens is None else min(len(ids), -(-tokens // ids.shape[1]))
-    picked = torch.linspace(0, len(ids) - 1, rows).round().long().unique()
-    size = max(1, max(len(batch.ids) for batch in state.flow.batches))
-    return [TokenBatch(ids[part], keep[part]) for part in picked.split(size)]
+    size = max(len(batch.ids) for batch in state.flow.batches)
+    return state.compared_on.some(tokens).batches(size * state.tokens.ids.shape[1])

@@ -203,7 +203,8 @@ class _Run:
         if self.pruner.repair.when == "final" and self.repairer.repairs:
             linear_map, figures = None, report.CutReport(cut=cut)
             site = cut.repair_site(state.model)
-            self.donors += [] if site is None else [(site.layer, site.branch)]
+            if site is not None:
+                self.donors.append((site.layer, site.branch))
         else:
             solve = functools.partial(self.repairer.solve, state) if state.trials is None else state.trials.repair
             linear_map, figures = solve(cut)

@@ -112,7 +112,7 @@ class Runner:
     ) -> dict[Branch, Written]:
         """Like :meth:`run`, and what each of ``branches`` (at least one, all there) wrote."""
         layer, adapter = view.layer(number), view.adapter
-        notes = {branch: _Notes() for branch in branches}
+        notes: dict[Branch, _Notes] = {branch: _Notes() for branch in branches}
         handles = []
         for branch, note in notes.items():
             handles.append(view.writer(number, branch).register_forward_pre_hook(note.before))

@@ -92,9 +92,10 @@ class Search:
         self._objective = state.objective
         self._target = target
         self._race = race
-        batches = state.flow.batches
+        data = state.compared_on
+        batches = state.flow.batches if data is state.tokens else data.batches()
         if race is not None:
-            batches = state.tokens.batches(max(1, state.tokens.ids.numel() // RACING_BATCHES))
+            batches = data.batches(max(1, data.ids.numel() // RACING_BATCHES))
         self._batches = batches
         self._count = require_predictions(sum(predicted_count(batch) for batch in batches))
         self._streams = CandidateStreams(state, batches)

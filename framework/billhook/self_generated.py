@@ -139,7 +139,7 @@ class SelfGenerated:
     def _truncated(self, scores: Tensor) -> Tensor:
         from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-        nobody = torch.empty(0, dtype=torch.long)  # what was written so far does not matter to these two
+        nobody = torch.LongTensor()  # what was written so far does not matter to these two
         if self.top_k is not None:
             scores = TopKLogitsWarper(self.top_k)(nobody, scores)
         if self.top_p < 1:

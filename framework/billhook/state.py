@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -142,10 +143,24 @@ class PruningState:
 
     def held_out_rows(self, index: int) -> Tensor:
         """Which rows of batch ``index`` no repair is fitted to, ``[batch]`` bool on the CPU; spread over all data."""
-        share = self.repair.held_out
         first = sum(len(batch.ids) for batch in self.flow.batches[:index])
-        rows = torch.arange(first, first + len(self.flow.batches[index].ids))
-        return ((rows + 1) * share).floor() > (rows * share).floor()
+        return self.held_out[first : first + len(self.flow.batches[index].ids)]
+
+    @property
+    def held_out(self) -> Tensor:
+        """The same for all rows of ``tokens``, ``[rows]``."""
+        rows = torch.arange(len(self.tokens.ids))
+        return ((rows + 1) * self.repair.held_out).floor() > (rows * self.repair.held_out).floor()
+
+    @property
+    def compared_on(self) -> Tokens:
+        """What candidates are compared on: all tokens; of repaired candidates those held out, if there are any.
+
+        On what it was fitted to, the repair with the most weights would look best.
+        """
+        if self.trials is None or not bool(self.held_out.any()):
+            return self.tokens
+        return attrs.evolve(self.tokens, ids=self.tokens.ids[self.held_out], keep=self.tokens.keep[self.held_out])
 
     def shared_with(self, view: ModelView) -> int:
         """The first layer that ``view`` lost or whose weights it does not share with the dense model."""

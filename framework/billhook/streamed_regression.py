@@ -76,9 +76,13 @@ class StreamedRegression(Regression):
         """Width of the stream."""
         return self._state.dense.d_model
 
-    @functools.cached_property
+    @property
     def prior(self) -> Tensor:
         """The identity, or the donor's present weight."""
+        return self._prior
+
+    @functools.cached_property
+    def _prior(self) -> Tensor:
         if self.regressor == "output":
             return torch.eye(self.d_out, dtype=torch.float64, device=double_device(self._state.dense.device))
         rows = weight_rows(self._after.writer(self._site.layer, self._site.branch))

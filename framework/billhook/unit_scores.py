@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import attrs
@@ -141,11 +142,14 @@ def _take_out(inverse: Tensor, rows: Tensor, columns: Tensor) -> None:
 
 
 @torch.no_grad()
-def measure_inner(state: PruningState, branch: Branch, *, whole: bool = False) -> dict[int, InnerStatistics]:
+def measure_inner(
+    state: PruningState, branch: Branch, *, whole: bool = False, layers: Collection[int] | None = None
+) -> dict[int, InnerStatistics]:
     """By layer: of the present model on the calibration tokens, in one pass. Padding does not count.
 
-    ``whole`` collects ``x xᵀ`` and not only its diagonal: d_inner² numbers for each layer.
+    ``whole`` collects ``x xᵀ`` and not only its diagonal: d_inner² numbers for each of ``layers`` (all if None).
     """
+    wanted = state.model.numbers if layers is None else layers
     view, runner = state.model, state.flow.runner
     sums: dict[int, Moments] = {}
     squares: dict[int, Tensor] = {}
@@ -154,7 +158,9 @@ def measure_inner(state: PruningState, branch: Branch, *, whole: bool = False) -
         batch = runner.open(tokens)
         keep, stream = batch.tokens.keep, batch.stream
         for number in view.numbers:
-            if not view.has_branch(number, branch):
+            if number > max(wanted):
+                break
+            if number not in wanted or not view.has_branch(number, branch):
                 stream = runner.run(view, number, batch, stream)
                 continue
             written = runner.run_recording(view, number, branch, batch, stream)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from billhook import Recipe, Repair, hookimpl
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.cosine import Cosine
+from billhook_strategies.even import Even
 from billhook_strategies.fold import Fold
 from billhook_strategies.identity import Identity
 from billhook_strategies.least_squares import LeastSquares
-from billhook_strategies.mixed import Mixed
 from billhook_strategies.multi_pruner import MultiPruner
 from billhook_strategies.perplexity import Perplexity
 from billhook_strategies.refit import Refit
@@ -21,12 +21,11 @@ from billhook_strategies.window_distance import WindowDistance
 
 BILLHOOK = Recipe(
     name="billhook",
-    summary="branches, channels and heads by what they cost when repaired; then every writer solved anew",
-    selector=Mixed(rounds=3, parts=(0.25,), tokens=1024),
+    summary="in every MLP the channels that the others make up for best; then their writers solved anew",
+    selector=Even(),
     estimator=Ridge(strength="auto"),
     merger=Refit(),
-    objective=Perplexity(),
-    repair=Repair(when="trial", held_out=0.2, closing=1, search_tokens=8192),
+    repair=Repair(when="final", held_out=0.1),
 )
 """The default of ``billhook prune``: what was best in the ablations of docs/results.md."""
 
@@ -107,6 +106,6 @@ RECIPES = (BILLHOOK, *PUBLISHED)
 
 @hookimpl
 def billhook_register_recipes(register: Callable[[Recipe], None]) -> None:
-    """``billhook``, ``replaceme``, ``replaceme-ls``, ``uidl``, ``shortgpt``, ``sleb``, ``blockpruner``, ``multipruner``."""
+    """``billhook``, and the published ones."""
     for recipe in RECIPES:
         register(recipe)

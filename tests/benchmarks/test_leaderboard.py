@@ -79,12 +79,13 @@ def test_figures_are_those_of_the_model_that_the_plan_gives(folder: Path, first:
         assert cell["parameters"] == found.parameters
         hits = accuracy(pruned, tokenizer, folder / "pets.jsonl").hits
         assert cell["hits"]["pets"] == list(map(int, hits))
-    excess = [
-        math.log(cell["perplexity"]["sea"] / dense) for cell in first["ratios"]["0.3"]["rows"][row]["seeds"].values()
-    ]
-    found_excess = first["ratios"]["0.3"]["rows"][row]["excess_loss"]["sea"]
-    assert found_excess["mean"] == pytest.approx(sum(excess) / 2)
-    assert found_excess["standard_error"] == pytest.approx(abs(excess[0] - excess[1]) / 2)
+        excess = [
+            math.log(cell["perplexity"]["sea"] / dense)
+            for cell in first["ratios"]["0.3"]["rows"][row]["seeds"].values()
+        ]
+        found_excess = first["ratios"]["0.3"]["rows"][row]["excess_loss"]["sea"]
+        assert found_excess["mean"] == pytest.approx(sum(excess) / 2)
+        assert found_excess["standard_error"] == pytest.approx(abs(excess[0] - excess[1]) / 2)
 
 
 def test_a_repaired_row_makes_the_published_cuts_and_takes_longer(folder: Path, first: Any) -> None:

@@ -54,6 +54,10 @@ SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"group": 3, "score": "wanda", "race": RACE}, {**ANYWHERE, "budgets": [Budget(parameters=0.05)]}),
         ({"group": 3, "uniform": True}, {**ANYWHERE, "at_once": 8}),
     ],
+    "billhook:even": [
+        ({}, {**ANYWHERE, "at_once": 8}),
+        ({"score": "wanda", "multiple": 3}, {**ANYWHERE, "at_once": 8}),
+    ],
     "billhook:fixed-windows": [({"spans": [[1, 2], [4, 6]]}, {"meets_budget": False})],
     "billhook:heads": [
         ({}, {**ANYWHERE, "budgets": [Budget(parameters=0.05)]}),
