@@ -1,4 +1,4 @@
-"""The published methods side by side on SmolLM2-135M, nothing repaired but by ReplaceMe: quality, size, time, speed.
+"""The recipes side by side on SmolLM2-135M, of the published ones only ReplaceMe repaired: quality, size, time, speed.
 
     python -m benchmarks.recipes                     the table of docs/results.md; about an hour on 2 cores
     python -m benchmarks.recipes --ratios 0.2        a quarter of it
@@ -32,14 +32,15 @@ from billhook import (
     Budget,
     Calibration,
     Cut,
-    Estimator,
     Pruner,
     PruneResult,
     Race,
+    Recipe,
     Selector,
     Tokens,
     evaluate,
     load,
+    recipe,
 )
 from billhook.applying import Planned
 from billhook.cli.progress import ProgressBars
@@ -55,7 +56,7 @@ from billhook_strategies.short_gpt import ShortGpt
 from billhook_strategies.sleb import Sleb
 from billhook_strategies.window_distance import WindowDistance
 
-ROWS = ("ShortGPT", "ReplaceMe", "SLEB", "BlockPruner", "MultiPruner", "B+M", "B+A", "M only")
+ROWS = ("billhook", "ShortGPT", "ReplaceMe", "SLEB", "BlockPruner", "MultiPruner", "B+M", "B+A", "M only")
 SHARES = {"MultiPruner": (44, 52, 4), "B+M": (44, 52, 0), "B+A": (44, 0, 4)}
 """Branches, channels, heads: the published distribution, and the same without a dimension."""
 
@@ -70,14 +71,14 @@ class Bench:
     text: Tokens
 
     def prune(
-        self, selector: Selector, ratio: float, *, estimator: Estimator | None = None, journal: str = ""
+        self, selector: Selector, ratio: float, *, journal: str = "", **repairing: Any
     ) -> tuple[PruneResult, list[Step]]:
-        """One run; the journal makes an interrupted one go on."""
+        """One run, unrepaired unless ``repairing`` says how; the journal makes an interrupted one go on."""
         watch = Stopwatch(self.options.work / f"{journal}-steps.json" if journal else None)
         with ProgressBars() as bars:
             pruner = Pruner(
                 selector=selector,
-                estimator=estimator or Identity(),
+                **{"estimator": Identity(), **repairing},
                 hooks=[watch, bars],
                 journal=self.options.work / f"{journal}.jsonl" if journal else None,
             )
@@ -150,9 +151,9 @@ def rows(bench: Bench, ratios: list[float]) -> Iterator[tuple[str, float, dict[s
             found[name] = bench.prune(selector, ratio, journal=name)[1]
         return found[name]
 
-    def one_shot(selector: Selector, ratio: float, estimator: Estimator | None) -> dict[str, float]:
-        result, steps = bench.prune(selector, ratio, estimator=estimator)
-        return bench.measure(result.model, steps[-1].seconds)
+    def one_shot(selector: Selector, ratio: float, **repairing: Any) -> dict[str, float]:
+        result, _ = bench.prune(selector, ratio, **repairing)
+        return bench.measure(result.model, result.metrics["seconds_total"])
 
     def prefix(name: str, selector: Selector, ratio: float) -> dict[str, float]:
         steps = upto(search(name, selector, largest), ratio)
@@ -168,8 +169,9 @@ def rows(bench: Bench, ratios: list[float]) -> Iterator[tuple[str, float, dict[s
         return bench.measure(model, with_reused(branches, steps))
 
     kinds: dict[str, Callable[[float], dict[str, float]]] = {
-        "ShortGPT": lambda r: one_shot(ShortGpt(), r, None),
-        "ReplaceMe": lambda r: one_shot(WindowDistance(), r, Cosine()),
+        "billhook": lambda r: one_shot(**_parts(recipe("billhook")), ratio=r),
+        "ShortGPT": lambda r: one_shot(ShortGpt(), r),
+        "ReplaceMe": lambda r: one_shot(WindowDistance(), r, estimator=Cosine()),
         "SLEB": lambda r: prefix("SLEB", Sleb(race=race), r),
         "BlockPruner": lambda r: prefix("BlockPruner", BlockPruner(race=race), r),
         "MultiPruner": lambda r: staged("MultiPruner", r),
@@ -181,6 +183,10 @@ def rows(bench: Bench, ratios: list[float]) -> Iterator[tuple[str, float, dict[s
     for name in bench.options.rows:
         for ratio in ratios:
             yield name, ratio, bench.kept(f"{name}-{ratio}", functools.partial(kinds[name], ratio))
+
+
+def _parts(chosen: Recipe) -> dict[str, Any]:
+    return {name: getattr(chosen, name) for name in ("selector", "estimator", "merger", "repair")}
 
 
 def main() -> None:
