@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import transformers
 from benchmarks import leaderboard
 from benchmarks.contestants import Contestants, Place
 from benchmarks.standings import gain
@@ -26,6 +28,14 @@ TEXTS = {
     "calibration": "a gardener cuts the hedge in autumn, and in spring it is thicker than before. " * 16,
 }
 ROWS = ("ShortGPT", "SLEB", "BlockPruner", "MultiPruner", "SLEB+repair", "ReplaceMe", "ReplaceMe+repair")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _talkative() -> Iterator[None]:
+    """The command silences transformers for good; other tests listen to it."""
+    yield
+    transformers.logging.enable_progress_bar()
+    transformers.logging.set_verbosity_warning()
 
 
 @pytest.fixture(scope="module")

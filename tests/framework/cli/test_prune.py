@@ -302,7 +302,7 @@ def test_documented_commands_that_take_too_long_to_run_are_right_as_far_as_the_m
     blocks = re.findall(r"^```sh no-run\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines()]
     assert commands
-    for task in ("piqa.jsonl", "winogrande.jsonl"):
+    for task in ("piqa.jsonl", "winogrande.jsonl", "questions.jsonl"):
         (tmp_path / task).write_text(json.dumps({"query": "a", "choices": ["b", "c"], "gold": 1}))
     for command in commands:
         arguments = ["./not-here" if word == "smollm2" else word for word in shlex.split(command)[1:]]
