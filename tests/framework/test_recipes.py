@@ -116,9 +116,7 @@ def test_recipes_are_listed_by_qualified_name_in_order() -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest_and_all_known_ones() -> None:
-    with pytest.raises(
-        UnknownStrategy, match=r"'multiprune'. Did you mean 'multipruner'\? Known: billhook, blockp"
-    ):
+    with pytest.raises(UnknownStrategy, match=r"'multiprune'. Did you mean 'multipruner'\? Known: billhook, blockp"):
         billhook.recipe("multiprune")
     with pytest.raises(UnknownStrategy, match=r"'bilhook:sleb'. Did you mean 'billhook:sleb'\?"):
         billhook.recipe("bilhook:sleb")
