@@ -69,14 +69,19 @@ class SiteMoments:
 
 
 def token_weights(rows: Rows, kind: Weights) -> Tensor | None:
-    """What the squared error of each row counts, ``[tokens]`` float64; None for 1 each.
-
-    Rounded to powers of two, which a bfloat16 number can be multiplied by exactly: see :mod:`billhook.fast_products`.
-    """
+    """What the squared error of each row counts, ``[tokens]`` float64; None for 1 each."""
     if kind == "equal":
         return None
     squares = (rows.residual if kind == "residual" else rows.target).double().square().sum(-1)
-    return torch.exp2(-squares.clamp_min(torch.finfo(torch.float32).tiny).log2().round())
+    return 1 / power_of_two(squares)
+
+
+def power_of_two(weights: Tensor) -> Tensor:
+    """Each rounded to a power of two, which a bfloat16 number can be multiplied by exactly; above 0, float64.
+
+    See :mod:`billhook.fast_products`.
+    """
+    return torch.exp2(weights.double().clamp_min(torch.finfo(torch.float32).tiny).log2().round())
 
 
 def site_rows(view: ModelView, site: RepairSite, regressor: Regressor, written: Written, target: Tensor) -> Rows:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from billhook.cut import Branch
+from billhook.elimination import eliminate
 from billhook.moments import Moments
 from billhook.writer import weight_rows
 
@@ -78,67 +77,15 @@ def fluctuation(view: ModelView, number: int, branch: Branch, inner: InnerStatis
     return _by_unit(rows * (inner.squares - inner.mean.square()), len(view.units(number, branch)))
 
 
-OBS_RIDGE = 1e-2
-"""Relative to the mean diagonal of the Gram matrix; as in OSSCAR."""
-
-OBS_STEPS = 64
-"""In so many steps at most the units of a branch are ranked."""
-
-
 def obs(view: ModelView, number: int, branch: Branch, inner: InnerStatistics, *, most: int | None = None) -> Tensor:
     """When each unit goes if always those go whose loss the others make up for best: ``[units]`` float64 on the CPU.
 
-    The loss is ``tr(W_uᵀ [(G⁻¹)_uu]⁻¹ W_u)``, the squared error that is left after the other rows of the writer are
-    solved anew (Optimal Brain Surgeon; for structures ZipLM, arXiv 2302.04089). After each step the writer and G⁻¹ are
-    those of the units that are left. ``second`` must be the whole matrix. Only the first ``most`` units that go are
-    ranked step by step, the others by their loss at that point; all of them if None.
+    0 for the first: see :func:`billhook.elimination.eliminate`. ``second`` must be the whole matrix. Only the first
+    ``most`` units that go are ranked step by step, the others by their loss at that point; all of them if None.
     """
-    rows = weight_rows(view.writer(number, branch)).double().cpu().clone()
-    count = len(view.units(number, branch))
-    width = len(rows) // count
-    inverse = _inverse(inner.second)
-    value = torch.zeros(count, dtype=torch.float64)
-    left = torch.ones(count, dtype=torch.bool)
-    block = -(-count // OBS_STEPS)
-    for step in itertools.count(1):
-        loss = _losses(inverse, rows, left, width)
-        within = step + loss / (1 + loss[left].max())  # of what goes in one step, first what costs least
-        gone = loss.argsort(stable=True)[: min(block, int(left.sum()))]
-        value[gone] = within[gone]
-        left[gone] = False
-        if not bool(left.any()):
-            return value
-        if most is not None and step * block >= most:
-            value[left] = 1 + within[left]
-            return value
-        _take_out(inverse, rows, (gone[:, None] * width + torch.arange(width)).flatten())
-    raise AssertionError("unreachable")
-
-
-def _inverse(second: Tensor) -> Tensor:
-    damped = second.clone()
-    damped.diagonal().add_(OBS_RIDGE * second.diagonal().mean())
-    return torch.cholesky_inverse(torch.linalg.cholesky(damped))
-
-
-def _losses(inverse: Tensor, rows: Tensor, left: Tensor, width: int) -> Tensor:
-    """Of each unit that is left, what its removal costs, ``[units]``; infinite for the others."""
-    loss = torch.full(left.shape, math.inf, dtype=torch.float64)
-    if width == 1:
-        loss[left] = rows.square().sum(1)[left] / inverse.diagonal()[left]
-        return loss
-    units = inverse.view(len(left), width, len(left), width).diagonal(dim1=0, dim2=2).movedim(-1, 0)[left]
-    blocks = rows.view(len(left), width, -1)[left]
-    loss[left] = (blocks * torch.linalg.solve(units, blocks)).sum((1, 2))
-    return loss
-
-
-def _take_out(inverse: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """Make ``rows`` and ``inverse`` those of the other columns, in place; those of ``columns`` become about 0."""
-    across = inverse[:, columns]
-    cross = torch.linalg.solve(inverse[columns][:, columns], torch.cat([across.T, rows[columns]], dim=1))
-    rows.addmm_(across, cross[:, len(inverse) :], alpha=-1)
-    inverse.addmm_(across, cross[:, : len(inverse)], alpha=-1)
+    units = len(view.units(number, branch))
+    order = eliminate(weight_rows(view.writer(number, branch)), inner.second, units, most=most).order
+    return torch.empty(units, dtype=torch.float64).index_put_((order,), torch.arange(units, dtype=torch.float64))
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from billhook import DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState, default_registry
 from billhook.cut import Branch
+from billhook.elimination import eliminate
 from billhook.testing import tiny_tokens, tiny_view
-from billhook.unit_scores import InnerStatistics, activation, fluctuation, measure_inner, obs, wanda, weight_l1
+from billhook.unit_scores import activation, fluctuation, measure_inner, obs, wanda, weight_l1
 from billhook.writer import weight_rows
 from billhook_strategies.insert import Insert
 
@@ -237,42 +238,15 @@ def test_the_fluctuation_of_a_unit_is_what_its_mean_cannot_make_up_for(branch: B
     state.close()
 
 
-def left_over(rows: Tensor, weight: Tensor, kept: Tensor) -> float:
-    """Mean squared error of the best writer that reads the ``kept`` columns only, by least squares on the rows."""
-    wanted = rows @ weight
-    found = torch.linalg.lstsq(rows[:, kept], wanted).solution
-    return float((rows[:, kept] @ found - wanted).square().sum() / len(rows))
-
-
 @pytest.mark.parametrize("branch", ["attention", "mlp"])
-def test_units_go_in_the_order_in_which_the_rest_makes_up_for_them_best(
-    branch: Branch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("billhook.unit_scores.OBS_RIDGE", 1e-12)
-    view = tiny_view()
-    generator = torch.Generator().manual_seed(0)
-    weight = weight_rows(view.writer(1, branch)).double()
-    mixing = torch.randn(len(weight), len(weight), generator=generator, dtype=torch.float64)
-    rows = torch.randn(400, len(weight), generator=generator, dtype=torch.float64) @ mixing
-    value = obs(view, 1, branch, InnerStatistics(rows.T @ rows / len(rows), rows.mean(0)))
-    units = len(view.units(1, branch))
-    columns = torch.arange(len(weight)).view(units, -1)
-    left = list(range(units))
-    for unit in value.argsort().tolist()[:-1]:
-        losses = {u: left_over(rows, weight, columns[[v for v in left if v != u]].flatten()) for u in left}
-        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)  # two float64 ways to one number
-        left.remove(unit)
-
-
-def test_many_units_are_ranked_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_obs_says_when_each_unit_goes(branch: Branch) -> None:
     view = tiny_view()
     state = state_of(view)
-    inner = measure_inner(state, "mlp", whole=True)[1]
-    monkeypatch.setattr("billhook.unit_scores.OBS_STEPS", 3)
-    value = obs(view, 1, "mlp", inner)
-    count = len(view.units(1, "mlp"))
-    assert len(set(value.tolist())) == count
-    assert sorted(value.int().tolist()) == [1 + place // -(-count // 3) for place in range(count)]
+    inner = measure_inner(state, branch, whole=True)[1]
+    value = obs(view, 1, branch, inner)
+    units = len(view.units(1, branch))
+    order = eliminate(weight_rows(view.writer(1, branch)), inner.second, units).order
+    assert [float(value[unit]) for unit in order.tolist()] == list(range(units))
     state.close()
 
 
