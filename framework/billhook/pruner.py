@@ -241,7 +241,7 @@ class _Run:
     def _sweep(self, state: PruningState) -> None:
         options = self.pruner.repair
         if options.when == "final":
-            self.repairs += sweep(state, self.repairer, self.donors)
+            self.repairs += sweep(state, self.repairer, self.donors, target=options.target)
         for _ in range(options.closing):
             self.repairs += sweep(state, self.repairer, branches_of(state.model), readers=options.readers)
 

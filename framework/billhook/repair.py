@@ -9,12 +9,12 @@ import attrs
 from billhook.errors import InvalidConfig
 
 When = Literal["winner", "trial", "final"]
-Target = Literal["dense", "present"]
+Target = Literal["dense", "present", "halfway"]
 Weights = Literal["equal", "residual", "stream"]
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "when": ("winner", "trial", "final"),
-    "target": ("dense", "present"),
+    "target": ("dense", "present", "halfway"),
     "weights": ("equal", "residual", "stream"),
 }
 
@@ -28,8 +28,12 @@ class Repair:
             ``trial`` also scores every candidate of a search repaired. ``final`` repairs nothing until all cuts are
             made, then every donor once, in the order of the stream.
         target: what a repair is to bring about. ``dense``, the dense model's stream, makes every repair mend what
-            earlier ones left over as well, so that errors do not pile up. ``present``, the stream of the model as it
-            was before the cut, mends this cut alone: less to learn from few tokens.
+            earlier ones left over as well, so that errors do not pile up. ``present`` mends this cut alone, less to
+            learn from few tokens: the stream of the model as it was before the cut, or, where all is repaired at the
+            end, what the donor as it was in the dense model would make of the stream that reaches it now.
+            ``halfway``, their mean: what earlier layers did wrong can hardly be told from what reaches a donor, and
+            much of what is learnt of it does not hold on other text (in quantisation: QEP, arXiv 2504.09629).
+            ``trial`` and closing passes take ``dense``.
         weights: what a token's squared error counts. ``equal``: 1. ``residual``: 1/‖R‖², R being what the donor is to
             write: near the optimum twice the approximate cosine loss of ReplaceMe, in closed form. ``stream``: 1/‖H‖²,
             H being the whole target: the error as the next norm sees it. Either keeps attention sinks and other tokens
@@ -62,6 +66,11 @@ class Repair:
                 raise InvalidConfig(
                     f"The {name!r} of Repair must be one of {', '.join(choices)}; got {getattr(self, name)!r}."
                 )
+        if self.when == "trial" and self.target != "dense":
+            raise InvalidConfig(
+                f"Repair(when='trial') knows the dense stream only; the 'target' is {self.target!r}. Leave it 'dense', "
+                f"or repair with when='winner'."
+            )
         if not 0 <= self.held_out <= 0.5:
             raise InvalidConfig(f"The 'held_out' of Repair must lie between 0 and 0.5; got {self.held_out}.")
         if self.search_tokens is not None and self.search_tokens < 1:

@@ -13,6 +13,7 @@ from torch import Tensor
 from billhook.cut import RepairSite
 from billhook.flow import STREAM
 from billhook.moments import Moments
+from billhook.present_target import reached, undone
 from billhook.regression import Regression, Regressor, Rows, concatenate
 from billhook.site_moments import SiteMoments, Split, site_rows, split
 from billhook.writer import double_device, weight_rows
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from billhook.flow import Walk
     from billhook.model_view import ModelView
     from billhook.present_streams import PresentStreams
-    from billhook.runner import OpenBatch, Written
+    from billhook.repair import Target
+    from billhook.runner import Written
     from billhook.state import PruningState
 
 SAMPLE_ROWS = 2048
@@ -31,8 +33,8 @@ SAMPLE_ROWS = 2048
 class StreamedRegression(Regression):
     """Regressor from the model as cut so far, this cut included, target from the dense model.
 
-    That way a later repair also makes up for what earlier ones left over, and errors do not pile up. (With
-    ``Repair(target="present")`` the target comes from the model as it was before this cut.)
+    That way a later repair also makes up for what earlier ones left over, and errors do not pile up. (The target can
+    also come from the present model, or from both: :attr:`billhook.Repair.target`.)
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class StreamedRegression(Regression):
         regressor: Regressor = "output",
         streams: PresentStreams | None = None,
         keep_rows: bool = False,
+        target: Target | None = None,
     ) -> None:
         """
         Args:
@@ -53,6 +56,7 @@ class StreamedRegression(Regression):
             regressor: the donor's output, or what its writer reads.
             streams: the present model's, of a caller that goes through its layers in order; then ``after`` is None.
             keep_rows: cache the rows for :meth:`batches`; what the cache refuses is computed again.
+            target: as for :class:`billhook.Repair`; what that of the state says if None.
         """
         self._state = state
         self._site = site
@@ -61,6 +65,7 @@ class StreamedRegression(Regression):
         self.regressor = regressor
         self._streams = streams
         self._keep_rows = keep_rows
+        self._target = target or state.repair.target
         self._moments: SiteMoments | None = None
         self._sample: list[Rows] = []
         self._warned = False
@@ -151,10 +156,12 @@ class StreamedRegression(Regression):
         written, stream = self._written(walk), walk.stream
         if site.layer < self._shared and walk.position == site.layer < site.target:
             walk.stand_at(site.layer + 1, written.leaving)
-        if state.repair.target == "dense" or self._streams is not None:
-            target = walk.at(site)
-        else:
-            target = self._present_target(walk.batch, min(site.layer, self._shared), stream)
+        parts = []
+        if self._target != "dense":  # first: the walk goes forward only
+            parts.append(self._present_target(walk, stream))
+        if self._target != "present":
+            parts.append(walk.at(site))
+        target = parts[0] if len(parts) == 1 else (parts[0].float() + parts[1].float()) / 2
         rows = site_rows(self._after, site, self.regressor, written, target)
         return split(state, index, walk.batch.tokens, rows)
 
@@ -172,15 +179,13 @@ class StreamedRegression(Regression):
                 stream = runner.run(self._after, number, walk.batch, stream)
         return runner.run_recording(self._after, site.layer, site.branch, walk.batch, stream)
 
-    def _present_target(self, batch: OpenBatch, position: int, stream: Tensor) -> Tensor:
-        """The stream of the model before the cut where the repair aims at, from ``stream`` entering ``position``."""
-        runner, view, site = self._state.flow.runner, self._state.model, self._site
-        for number in view.numbers:
-            if position <= number < site.target:
-                stream = runner.run(view, number, batch, stream)
-        if site.between and view.has_branch(site.target, "attention"):
-            return runner.run_recording(view, site.target, "attention", batch, stream).after
-        return stream
+    def _present_target(self, walk: Walk, stream: Tensor) -> Tensor:
+        """The stream that the repair aims at, as it was before the cut; ``stream`` is where the walk stands."""
+        if self._streams is not None:
+            entering = self._streams.entering(walk, self._site.layer)
+            return undone(self._state, self._site, walk.batch, entering)
+        position = min(self._site.layer, self._shared)
+        return reached(self._state.flow.runner, self._state.model, self._site, walk.batch, stream, position)
 
     def _cache(self, index: int, rows: Rows) -> None:
         # streams are worth less than rows: they save one pass, rows save one in every epoch

@@ -31,6 +31,15 @@ def without_branch(layer: nn.Module, branch: Branch, layout: BranchLayout) -> nn
     return version
 
 
+def with_branch_of(layer: nn.Module, whole: nn.Module, layout: BranchLayout) -> nn.Module:
+    """A version of the layer whose branch reads and writes as that of ``whole`` does, the same layer before cuts."""
+    version = copy_of(layer)
+    for path in (*layout.readers, layout.writer):
+        parent, _, name = path.rpartition(".")
+        setattr(version.get_submodule(parent), name, whole.get_submodule(path))
+    return version
+
+
 def narrowed(
     layer: nn.Module, layout: BranchLayout, kept: Sequence[int], count: int, sizes: Mapping[Size, int]
 ) -> nn.Module:

@@ -15,6 +15,7 @@ from billhook.streamed_regression import StreamedRegression
 
 if TYPE_CHECKING:
     from billhook.cut import RepairSite
+    from billhook.repair import Target
     from billhook.repair_sites import Place
     from billhook.repairer import Repairer
     from billhook.report import SiteReport
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    state: PruningState, repairer: Repairer, places: Iterable[Place], *, readers: bool = False
+    state: PruningState,
+    repairer: Repairer,
+    places: Iterable[Place],
+    *,
+    readers: bool = False,
+    target: Target = "dense",
 ) -> list[SiteReport]:
-    """Bring the present model's stream back to the dense one behind each of these branches.
+    """Bring the present model's stream back to the dense one (see ``target``) behind each of these branches.
 
     In the order of the stream, so that each writer also makes up for what those before it could not. A map that does
     not help on held-out tokens is not put in. Runs every layer about three times, whatever the number of branches.
@@ -34,6 +40,7 @@ def sweep(
         repairer: the estimator and the merger.
         places: of the branches; those that are gone are passed over.
         readers: before each writer, solve anew what its branch reads the stream with.
+        target: as for :class:`billhook.Repair`.
 
     Returns:
         For each, how good it is.
@@ -50,14 +57,16 @@ def sweep(
         for done, place in enumerate(order, 1):
             if readers and (report := fit_readers(state, repairer, place, streams)) is not None:
                 reports.append(report)
-            reports.append(_solve(state, repairer, site_within(state.model, place), streams))
+            reports.append(_solve(state, repairer, site_within(state.model, place), streams, target))
             state.progress("repairing", done, len(order))
     finally:
         streams.close()
     return reports
 
 
-def _solve(state: PruningState, repairer: Repairer, site: RepairSite, streams: PresentStreams) -> SiteReport:
+def _solve(
+    state: PruningState, repairer: Repairer, site: RepairSite, streams: PresentStreams, target: Target
+) -> SiteReport:
     repairer.merger.check_site(state.model, site)
     regression = StreamedRegression(
         state,
@@ -65,6 +74,7 @@ def _solve(state: PruningState, repairer: Repairer, site: RepairSite, streams: P
         regressor=repairer.merger.regressor,
         streams=streams,
         keep_rows=repairer.estimator.needs is Needs.ROWS,
+        target=target,
     )
     try:
         linear_map = repairer.estimate(regression) or LinearMap(regression.prior)

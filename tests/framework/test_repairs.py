@@ -34,7 +34,10 @@ from billhook import (
 )
 from billhook.applying import Planned
 from billhook.errors import InvalidConfig
+from billhook.present_streams import PresentStreams
 from billhook.regression import concatenate
+from billhook.repair import Target
+from billhook.repair_sites import site_within
 from billhook.streamed_regression import StreamedRegression
 from billhook.testing import cut_sequences, tiny_tokens, tiny_view
 from billhook.testing.expect import logits
@@ -120,6 +123,47 @@ def test_a_target_may_also_be_the_present_models_own_stream(cut: Cut, regressor:
     state.record(first)
     assert_close(rows_of(state, cut, regressor), naive_rows(state.model, state.model, cut, TOKENS, regressor))
     state.close()
+
+
+def rows_at_the_end(adapter: Adapter, cut: Cut, regressor: str, target: Target) -> tuple[Rows, ModelView, ModelView]:
+    """Of a donor when all cuts are made, an earlier one as well; and the models before any cut, and before the last."""
+    dense = tiny_view(adapter, num_hidden_layers=5)
+    state = state_of(dense)
+    for one in (DropBranch(0, "mlp"), cut):
+        before = state.model.copy()
+        state.merger.merge(state.model, one, None)
+        state.record(one)
+    site, streams = cut.repair_site(before), PresentStreams(state)
+    assert site is not None
+    assert site == site_within(state.model, (site.layer, site.branch))
+    regression = StreamedRegression(state, site, regressor=regressor, streams=streams, keep_rows=True, target=target)  # type: ignore[arg-type]
+    rows = concatenate(list(regression.batches()))
+    state.close()
+    return rows, dense, before
+
+
+@pytest.mark.parametrize("regressor", ["output", "inner"])
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_at_the_end_the_present_target_is_the_stream_had_this_cut_alone_not_been_made(
+    adapter: Adapter, cut: Cut, regressor: str
+) -> None:
+    if not fits(cut, tiny_view(adapter)) or (regressor == "inner" and adapter.why_not_foldable("mlp")):
+        return
+    rows, _, before = rows_at_the_end(adapter, cut, regressor, "present")
+    assert_close(rows, naive_rows(before, before, cut, TOKENS, regressor))
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_halfway_is_the_mean_of_both_streams(cut: Cut) -> None:
+    rows, dense, before = rows_at_the_end(ADAPTERS[0], cut, "inner", "halfway")
+    far, near = (naive_rows(view, before, cut, TOKENS, "inner") for view in (dense, before))
+    assert_close(rows, attrs.evolve(near, residual=(far.residual + near.residual) / 2))
+
+
+def test_a_search_among_repaired_candidates_knows_the_dense_stream_only() -> None:
+    with pytest.raises(InvalidConfig, match=r"when='trial'\) knows the dense stream only; the 'target' is 'halfway'"):
+        Repair(when="trial", target="halfway")
 
 
 @pytest.mark.parametrize("merger", [Fold(), Refit()], ids=repr)
@@ -224,7 +268,7 @@ def test_a_repair_that_does_not_help_on_held_out_tokens_is_not_made(when: Any) -
     ("options", "message"),
     [
         ({"when": "later"}, "'when' of Repair must be one of winner, trial, final; got 'later'"),
-        ({"target": "past"}, "'target' of Repair must be one of dense, present; got 'past'"),
+        ({"target": "past"}, "'target' of Repair must be one of dense, present, halfway; got 'past'"),
         ({"weights": "heavy"}, "'weights' of Repair must be one of equal, residual, stream; got 'heavy'"),
         ({"held_out": 0.6}, "'held_out' of Repair must lie between 0 and 0.5; got 0.6"),
         ({"closing": -1}, "'closing' of Repair must not be negative; got -1"),

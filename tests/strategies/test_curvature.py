@@ -45,7 +45,7 @@ def test_the_budget_is_met_to_the_unit(ratio: float, heads: bool) -> None:
 
 
 def test_widths_are_multiples_and_none_is_below_the_least() -> None:
-    result = prune(0.25, Curvature(multiple=4, most=0.5))
+    result = prune(0.15, Curvature(multiple=4, most=0.5))
     kept = [len(cut.kept) for cut in result.plan.cuts if isinstance(cut, KeepChannels)]
     width = tiny_view().model.config.intermediate_size
     assert all(count % 4 == 0 and count >= width / 2 for count in kept)
@@ -53,14 +53,14 @@ def test_widths_are_multiples_and_none_is_below_the_least() -> None:
 
 def test_a_layer_that_hardly_matters_loses_more_than_the_others() -> None:
     view = tiny_view()
-    writer = view.writer(4, "mlp")
+    writer = view.writer(2, "mlp")
     replace_weight(writer, weight_rows(writer) * 1e-3, None)
     pruner = Pruner(selector=Curvature(multiple=1, most=0.9), estimator="identity")
     result = pruner.prune(view.model, calibration=tiny_tokens(rows=6), budget=Budget(parameters=0.15))
     kept = {cut.layer: len(cut.kept) for cut in result.plan.cuts if isinstance(cut, KeepChannels)}
-    assert min(kept, key=lambda layer: kept[layer]) == 4
+    assert min(kept, key=lambda layer: kept[layer]) == 2
     # as narrow as it may get, to rounding
-    assert kept[4] == max(1, round(view.model.config.intermediate_size * 0.1))
+    assert kept[2] == max(1, round(view.model.config.intermediate_size * 0.1))
 
 
 def test_those_go_whose_loss_in_the_metric_is_least() -> None:
