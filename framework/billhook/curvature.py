@@ -45,7 +45,8 @@ class WriterCurvature:
     def root(self) -> Tensor:
         """L with ``L Lᵀ = outer``, ``[d_out, d_out]`` float64: behind ``x D L``, squared errors are twice the rise."""
         values, vectors = torch.linalg.eigh(self.outer)
-        return vectors * values.clamp_min(0).sqrt()
+        root: Tensor = vectors * values.clamp_min(0).sqrt()
+        return root
 
 
 @attrs.frozen(eq=False)
@@ -110,10 +111,11 @@ def _gradients(
         logits = view.model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False).logits
         wanted = [notes[place].output for place in places]
         found = torch.autograd.grad(logits, wanted, _score(logits.detach(), batch.keep, generator))
-    return {
-        place: tuple(t.detach().reshape(*batch.keep.shape, -1)[batch.keep] for t in (notes[place].inner, gradient))
-        for place, gradient in zip(places, found, strict=True)
-    }  # type: ignore[misc] # two of them
+
+    def real(entries: Tensor) -> Tensor:
+        return entries.detach().reshape(*batch.keep.shape, -1)[batch.keep]  # OPT flattens batch and seq in its MLP
+
+    return {place: (real(notes[place].inner), real(gradient)) for place, gradient in zip(places, found, strict=True)}
 
 
 @torch.no_grad()

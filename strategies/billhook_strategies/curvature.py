@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 from loguru import logger
@@ -30,19 +30,21 @@ class Curvature(Selector):
     in which the others make up for them best, and the widths of the layers are chosen together. The curvature is LLM
     Surgeon's (arXiv 2312.17244), the elimination ZipLM's (arXiv 2302.04089). Nothing is searched.
 
-    The widths differ from layer to layer; :class:`billhook_strategies.even.Even` gives a stock checkpoint.
+    The widths differ from layer to layer, unless ``uniform`` asks for a stock checkpoint.
 
     Attributes:
         tokens: how many calibration tokens the statistics are taken from.
         multiple: the widths that are left are multiples of this, as fast kernels like it.
         most: share of a branch's channels that may go at most, above 0 and below 1.
         heads: whether groups of attention heads, and with the last of them the whole attention, may go as well.
+        uniform: take as many channels out of every MLP, so that stock code can load the result.
     """
 
     tokens: int = 16384
     multiple: int = 8
     most: float = 0.8
     heads: bool = False
+    uniform: bool = False
 
     def __attrs_post_init__(self) -> None:
         for name in ("tokens", "multiple"):
@@ -50,6 +52,8 @@ class Curvature(Selector):
                 raise InvalidConfig(f"The {name!r} of Curvature must be at least 1; got {getattr(self, name)}.")
         if not 0 < self.most < 1:
             raise InvalidConfig(f"The 'most' of Curvature must lie between 0 and 1; got {self.most}.")
+        if self.heads and self.uniform:
+            raise InvalidConfig("With 'uniform', Curvature takes channels only. Leave 'heads' out.")
 
     def kinds(self) -> tuple[type[Cut], ...]:
         """Channels; heads and branches if they may go."""
@@ -72,7 +76,7 @@ class Curvature(Selector):
         for place, found in self._eliminations(state, [place for place, own in sizes.items() if own]):
             offers[place] = [Offer(size, _loss(found, count)) for count, size in sizes[place].items()]
             orders[place] = found.order
-        taken = allocate(offers, missing)
+        taken = _alike(offers, missing) if self.uniform else allocate(offers, missing)
         logger.debug(
             "The loss is to rise by about {:.3f} nats per token.", sum(offers[p][at].loss for p, at in taken.items())
         )
@@ -116,6 +120,16 @@ class Curvature(Selector):
         units = len(view.units(*place))
         most = round(units * self.most) if place[1] == "mlp" else None
         return eliminate(rows, curvature.inner, units, most=most)
+
+
+def _alike(offers: Mapping[Place, Sequence[Offer]], missing: int) -> dict[Place, int]:
+    """The first offer, counted alike in all, with which enough goes; the last of those with fewer."""
+    taken: dict[Place, int] = {}
+    for at in range(max(map(len, offers.values()), default=0)):
+        taken = {place: min(at, len(own) - 1) for place, own in offers.items()}
+        if sum(offers[place][own].parameters for place, own in taken.items()) >= missing:
+            break
+    return taken
 
 
 def _loss(found: Elimination, count: int) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from billhook import Recipe, Repair, hookimpl
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.cosine import Cosine
-from billhook_strategies.even import Even
+from billhook_strategies.curvature import Curvature
 from billhook_strategies.fold import Fold
 from billhook_strategies.identity import Identity
 from billhook_strategies.least_squares import LeastSquares
@@ -21,11 +21,11 @@ from billhook_strategies.window_distance import WindowDistance
 
 BILLHOOK = Recipe(
     name="billhook",
-    summary="in every MLP the channels that the others make up for best; then their writers solved anew",
-    selector=Even(),
+    summary="of all MLPs the channels that the loss and the others miss least; then their writers solved anew",
+    selector=Curvature(),
     estimator=Ridge(strength="auto"),
     merger=Refit(),
-    repair=Repair(when="final", held_out=0.1),
+    repair=Repair(when="final", target="halfway", held_out=0.1),
 )
 """The default of ``billhook prune``: what was best in the ablations of docs/results.md."""
 

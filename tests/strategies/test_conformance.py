@@ -56,6 +56,7 @@ SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     ],
     "billhook:curvature": [
         ({"multiple": 1}, {**ANYWHERE, "at_once": 8}),
+        ({"multiple": 2, "uniform": True}, {**ANYWHERE, "at_once": 8}),
         ({"tokens": 60, "multiple": 3, "most": 0.9, "heads": True}, {**ANYWHERE, "at_once": 16}),
     ],
     "billhook:even": [

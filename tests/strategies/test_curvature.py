@@ -84,6 +84,16 @@ def test_those_go_whose_loss_in_the_metric_is_least() -> None:
     state.close()
 
 
+def test_uniform_widths_make_a_stock_model() -> None:
+    result = prune(0.2, Curvature(multiple=2, uniform=True))
+    model, dense = result.model, tiny_model()
+    (width,) = {len(cut.kept) for cut in result.plan.cuts if isinstance(cut, KeepChannels)}
+    assert (model.config.model_type, model.config.intermediate_size) == (dense.config.model_type, width)
+    wider = (width + 2) * 3 * dense.config.hidden_size * dense.config.num_hidden_layers
+    mlps = dense.config.intermediate_size * 3 * dense.config.hidden_size * dense.config.num_hidden_layers
+    assert result.metrics["ratio"] >= 0.2 > (mlps - wider) / result.metrics["parameters_before"]
+
+
 def test_heads_and_whole_attentions_may_go_as_well() -> None:
     cuts = prune(0.5, Curvature(multiple=1, most=0.5, heads=True)).plan.cuts
     assert {type(cut) for cut in cuts} >= {KeepChannels, DropBranch}
@@ -127,6 +137,7 @@ def test_what_may_not_go_is_refused_before_any_work() -> None:
     [
         ({"tokens": 0}, "'tokens' of Curvature must be at least 1; got 0"),
         ({"multiple": 0}, "'multiple' of Curvature must be at least 1; got 0"),
+        ({"heads": True, "uniform": True}, "takes channels only. Leave 'heads' out"),
         ({"most": 1.0}, r"'most' of Curvature must lie between 0 and 1; got 1\.0"),
     ],
 )
