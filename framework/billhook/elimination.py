@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-2
-"""Relative to the mean diagonal of the Gram matrix; as in OSSCAR."""
+"""As in OSSCAR."""
 
 STEPS = 64
 """In so many steps at most all units of a branch go."""
@@ -31,7 +31,9 @@ class Elimination:
     losses: tuple[float, ...]
 
 
-def eliminate(rows: Tensor, second: Tensor, units: int, *, most: int | None = None) -> Elimination:
+def eliminate(
+    rows: Tensor, second: Tensor, units: int, *, most: int | None = None, ridge: float = RIDGE
+) -> Elimination:
     """Let always those units go whose loss the others make up for best; float64 on the CPU.
 
     The loss is ``tr(W_uᵀ [(G⁻¹)_uu]⁻¹ W_u)``, the squared error that is left after the other rows of the writer are
@@ -44,8 +46,9 @@ def eliminate(rows: Tensor, second: Tensor, units: int, *, most: int | None = No
         second: G, mean of ``x xᵀ`` of what the writer reads, ``[d_inner, d_inner]``.
         units: how many; each has as many columns, side by side.
         most: so many are taken out at least, in steps of ``units / STEPS``; all if None.
+        ridge: added to the diagonal of G, relative to its mean: what the others make up for by chance does not count.
     """
-    rows, inverse = rows.double().cpu().clone(), _inverse(second)
+    rows, inverse = rows.double().cpu().clone(), _inverse(second, ridge)
     left = torch.ones(units, dtype=torch.bool)
     width, block = len(rows) // units, -(-units // STEPS)
     order, counts, losses = list[int](), list[int](), list[float]()
@@ -60,9 +63,9 @@ def eliminate(rows: Tensor, second: Tensor, units: int, *, most: int | None = No
     return Elimination(torch.tensor([*order, *rest.tolist()]), tuple(counts), tuple(losses))
 
 
-def _inverse(second: Tensor) -> Tensor:
+def _inverse(second: Tensor, ridge: float) -> Tensor:
     damped = second.clone()
-    damped.diagonal().add_(RIDGE * second.diagonal().mean())
+    damped.diagonal().add_(ridge * second.diagonal().mean())
     return torch.cholesky_inverse(torch.linalg.cholesky(damped))
 
 

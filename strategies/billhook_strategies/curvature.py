@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
@@ -33,14 +34,18 @@ class Curvature(Selector):
     The widths differ from layer to layer, unless ``uniform`` asks for a stock checkpoint.
 
     Attributes:
-        tokens: how many calibration tokens the statistics are taken from.
+        tokens: how many calibration tokens the statistics are taken from at most. Here, too, many are better.
+        ridge: for the solves that say what the others make up for, relative to the mean square of what a writer reads.
+            Stronger than for a solve that is put in, as many thousand candidates are compared: what the others make up
+            for by chance would win. It also spares the MLPs that make attention sinks, where a few channels are huge.
         multiple: the widths that are left are multiples of this, as fast kernels like it.
         most: share of a branch's channels that may go at most, above 0 and below 1.
         heads: whether groups of attention heads, and with the last of them the whole attention, may go as well.
         uniform: take as many channels out of every MLP, so that stock code can load the result.
     """
 
-    tokens: int = 16384
+    tokens: int = 65536
+    ridge: float = 0.1
     multiple: int = 8
     most: float = 0.8
     heads: bool = False
@@ -52,6 +57,8 @@ class Curvature(Selector):
                 raise InvalidConfig(f"The {name!r} of Curvature must be at least 1; got {getattr(self, name)}.")
         if not 0 < self.most < 1:
             raise InvalidConfig(f"The 'most' of Curvature must lie between 0 and 1; got {self.most}.")
+        if not 0 < self.ridge < math.inf:
+            raise InvalidConfig(f"The 'ridge' of Curvature must be above 0 and finite; got {self.ridge}.")
         if self.heads and self.uniform:
             raise InvalidConfig("With 'uniform', Curvature takes channels only. Leave 'heads' out.")
 
@@ -119,7 +126,7 @@ class Curvature(Selector):
         rows = weight_rows(view.writer(*place)).double().cpu() @ curvature.root
         units = len(view.units(*place))
         most = round(units * self.most) if place[1] == "mlp" else None
-        return eliminate(rows, curvature.inner, units, most=most)
+        return eliminate(rows, curvature.inner, units, most=most, ridge=self.ridge)
 
 
 def _alike(offers: Mapping[Place, Sequence[Offer]], missing: int) -> dict[Place, int]:

@@ -67,10 +67,10 @@ def test_those_go_whose_loss_in_the_metric_is_least() -> None:
     """One channel of one layer, against the definition."""
     view = tiny_view(num_hidden_layers=1, intermediate_size=12)
     state = PruningState(view, tiny_tokens(rows=6), merger=Fold())
-    (cut,) = Curvature(multiple=1).select(state, Budget(parameters=1e-4))
+    (cut,) = Curvature(multiple=1, ridge=0.05).select(state, Budget(parameters=1e-4))
     assert isinstance(cut, KeepChannels)
     found = measure_curvature(state, [(0, "mlp")])[0, "mlp"]
-    gram = found.inner + 1e-2 * found.inner.diagonal().mean() * torch.eye(12, dtype=torch.float64)
+    gram = found.inner + 0.05 * found.inner.diagonal().mean() * torch.eye(12, dtype=torch.float64)
     rows = weight_rows(view.writer(0, "mlp")).double()
 
     def rise(gone: int) -> float:
@@ -136,6 +136,7 @@ def test_what_may_not_go_is_refused_before_any_work() -> None:
     ("options", "message"),
     [
         ({"tokens": 0}, "'tokens' of Curvature must be at least 1; got 0"),
+        ({"ridge": 0.0}, r"'ridge' of Curvature must be above 0 and finite; got 0\.0"),
         ({"multiple": 0}, "'multiple' of Curvature must be at least 1; got 0"),
         ({"heads": True, "uniform": True}, "takes channels only. Leave 'heads' out"),
         ({"most": 1.0}, r"'most' of Curvature must lie between 0 and 1; got 1\.0"),
