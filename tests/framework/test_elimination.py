@@ -9,7 +9,6 @@ from torch import Tensor
 from billhook import elimination
 from billhook.elimination import eliminate
 
-
 ALMOST_NONE = 1e-12
 """Of ridge: what is left over is then that of least squares."""
 
