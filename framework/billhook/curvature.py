@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from billhook.errors import SingularProblem
 from billhook.moments import Moments
 from billhook.site_moments import power_of_two
+from billhook.writer import all_finite
 
 if TYPE_CHECKING:
     from billhook.model_view import ModelView
@@ -85,7 +86,7 @@ def measure_curvature(
         tokens: on so many of the tokens at most, in rows spread over the data; all if None.
 
     Raises:
-        SingularProblem: a gradient is not finite.
+        SingularProblem: a logit or a gradient is not finite.
     """
     view = state.model
     generator = torch.Generator(view.device).manual_seed(0)
@@ -96,7 +97,7 @@ def measure_curvature(
             sums.setdefault(place, _Sums.empty(x.shape[1], gradient.shape[1], x.device)).add(x, gradient)
         state.progress("selecting", index + 1, len(batches))
     for (number, branch), found in sums.items():
-        if not bool(torch.isfinite(found.outer).all()):
+        if not all_finite(found.outer):
             raise SingularProblem(
                 f"The gradient of layer {number}'s {branch} is not finite. Run the model in bfloat16 or float32."
             )
@@ -121,6 +122,8 @@ def _gradients(
 @torch.no_grad()
 def _score(logits: Tensor, keep: Tensor, generator: torch.Generator) -> Tensor:
     """The gradient by the logits of the log likelihood of labels drawn from them; 0 on padding."""
+    if not all_finite(logits):
+        raise SingularProblem("The model's logits are not finite. Run it in bfloat16 or float32.")
     likely = logits.float().softmax(-1)
     labels = torch.multinomial(likely.flatten(0, 1), 1, generator=generator).view(*keep.shape, 1)
     gradient = -likely

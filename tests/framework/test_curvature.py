@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -102,11 +103,26 @@ def test_it_leaves_no_trace_on_the_model() -> None:
     state.close()
 
 
+def test_logits_that_are_not_finite_are_refused() -> None:
+    view = tiny_view(num_hidden_layers=3)
+    writer = view.writer(*LAST)
+    replace_weight(writer, weight_rows(writer) * math.inf, None)
+    state = state_of(view, tiny_tokens())
+    with pytest.raises(SingularProblem, match=r"logits are not finite\. Run it in bfloat16 or float32"):
+        measure_curvature(state, [(0, "mlp")])
+    state.close()
+
+
 def test_gradients_that_are_not_finite_are_refused() -> None:
     view = tiny_view(num_hidden_layers=3)
-    with torch.no_grad():
-        view.model.get_output_embeddings().weight.fill_(3e38)
     state = state_of(view, tiny_tokens())
-    with pytest.raises((SingularProblem, RuntimeError)):
-        measure_curvature(state, [LAST])
+
+    def overflow(layer: torch.nn.Module, entering: Any, leaving: Any) -> Any:
+        return tuple(None if gradient is None else gradient * math.inf for gradient in entering)
+
+    handle = view.layer(2).register_full_backward_hook(overflow)
+    state.model = view  # a state works on copies without hooks
+    with pytest.raises(SingularProblem, match=r"gradient of layer 0's mlp is not finite"):
+        measure_curvature(state, [(0, "mlp")])
+    handle.remove()
     state.close()
