@@ -52,6 +52,17 @@ def test_the_loss_is_what_the_best_writer_on_the_rest_leaves(
         assert loss == pytest.approx(left_over(rows, weight, found.order[:count].tolist(), width), rel=1e-6)
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_units_go_in_the_order_in_which_the_rest_makes_up_for_them_best(width: int) -> None:
+    rows, weight = problem()
+    left = list(range(12 // width))
+    for unit in eliminate(weight, second(rows), len(left), ridge=ALMOST_NONE).order.tolist():
+        gone = [u for u in range(12 // width) if u not in left]
+        losses = {u: left_over(rows, weight, [*gone, u], width) for u in left}
+        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)  # two float64 ways to one number
+        left.remove(unit)
+
+
 def test_in_a_metric_the_loss_is_measured_behind_its_root() -> None:
     rows, weight = problem()
     root = torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -23,23 +23,26 @@ def total(offers: dict[int, list[Offer]], taken: dict[int, int]) -> tuple[int, f
     return sum(offer.parameters for offer in own), sum(offer.loss for offer in own)
 
 
-@given(st.lists(branch(convex=True), min_size=1, max_size=4), st.data())
-def test_of_convex_losses_it_finds_the_best_of_all_choices(branches: list[list[Offer]], data: st.DataObject) -> None:
-    offers = dict(enumerate(branches))
-    most = sum(own[-1].parameters for own in branches)
-    missing = data.draw(st.integers(1, most))
+@st.composite
+def problem(draw: st.DrawFn, *, convex: bool) -> tuple[dict[int, list[Offer]], int]:
+    """Branches, and how many of their parameters are to go."""
+    offers = dict(enumerate(draw(st.lists(branch(convex=convex), min_size=1, max_size=4))))
+    return offers, draw(st.integers(1, sum(own[-1].parameters for own in offers.values())))
+
+
+@given(problem(convex=True))
+def test_of_convex_losses_it_finds_the_best_of_all_choices(drawn: tuple[dict[int, list[Offer]], int]) -> None:
+    offers, missing = drawn
     parameters, loss = total(offers, allocate(offers, missing))
-    ways = itertools.product(*(range(-1, len(own)) for own in branches))
+    ways = itertools.product(*(range(-1, len(own)) for own in offers.values()))
     sums = [total(offers, {key: at for key, at in enumerate(way) if at >= 0}) for way in ways]
     assert parameters >= missing
     assert loss == min(lost for size, lost in sums if size >= missing)
 
 
-@given(st.lists(branch(convex=False), min_size=1, max_size=4), st.data())
-def test_it_takes_enough_and_never_a_step_too_many(branches: list[list[Offer]], data: st.DataObject) -> None:
-    offers = dict(enumerate(branches))
-    most = sum(own[-1].parameters for own in branches)
-    missing = data.draw(st.integers(1, most))
+@given(problem(convex=False))
+def test_it_takes_enough_and_never_a_step_too_many(drawn: tuple[dict[int, list[Offer]], int]) -> None:
+    offers, missing = drawn
     parameters, _ = total(offers, allocate(offers, missing))
     assert missing <= parameters < missing + 10  # all offers are tens
 
