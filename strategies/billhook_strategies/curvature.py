@@ -80,7 +80,7 @@ class Curvature(Selector):
             return
         offers: dict[Place, list[Offer]] = {}
         orders: dict[Place, Tensor] = {}
-        for place, found in self._eliminations(state, [place for place, own in sizes.items() if own]):
+        for place, found in self._eliminations(state, {place: own for place, own in sizes.items() if own}):
             offers[place] = [Offer(size, _loss(found, count)) for count, size in sizes[place].items()]
             orders[place] = found.order
         taken = _alike(offers, missing) if self.uniform else allocate(offers, missing)
@@ -111,22 +111,22 @@ class Curvature(Selector):
         whole = {units: Candidate.of(DropBranch(*place), view).parameters} if counts[-1] == units else {}
         return {count: count * each for count in counts} | whole
 
-    def _eliminations(self, state: PruningState, places: list[Place]) -> Iterator[tuple[Place, Elimination]]:
-        """In as many passes as memory asks for."""
-        view = state.model
+    def _eliminations(
+        self, state: PruningState, sizes: Mapping[Place, Mapping[int, int]]
+    ) -> Iterator[tuple[Place, Elimination]]:
+        """Of the branches that can lose something, in as many passes as memory asks for."""
+        view, places = state.model, [*sizes]
         width = max((weight_rows(view.writer(*place)).shape[0] for place in places), default=1)
         size = max(1, GRAM_BYTES // (8 * width**2))
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
             found = measure_curvature(state, chunk, tokens=self.tokens)
             for place in chunk:
-                yield place, self._eliminate(view, place, found.pop(place))
+                yield place, self._eliminate(view, place, found.pop(place), most=max(sizes[place]))
 
-    def _eliminate(self, view: ModelView, place: Place, curvature: WriterCurvature) -> Elimination:
+    def _eliminate(self, view: ModelView, place: Place, curvature: WriterCurvature, *, most: int) -> Elimination:
         rows = weight_rows(view.writer(*place)).double().cpu() @ curvature.root
-        units = len(view.units(*place))
-        most = round(units * self.most) if place[1] == "mlp" else None
-        return eliminate(rows, curvature.inner, units, most=most, ridge=self.ridge)
+        return eliminate(rows, curvature.inner, len(view.units(*place)), most=most, ridge=self.ridge)
 
 
 def _alike(offers: Mapping[Place, Sequence[Offer]], missing: int) -> dict[Place, int]:
