@@ -27,7 +27,7 @@ BILLHOOK = Recipe(
     merger=Refit(),
     repair=Repair(when="final", target="halfway", held_out=0.1),
 )
-"""The default of ``billhook prune``: what was best in the ablations of docs/results.md."""
+"""The default of ``billhook prune``; docs/results.md has it beside the published ones."""
 
 REPLACEME = Recipe(
     name="replaceme",
