@@ -1,4 +1,4 @@
-"""Cosine: the map whose result points where the target points, found by gradient."""
+"""Cosine: the map whose result points where the target points, found by gradient or in closed form, iterated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from loguru import logger
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from billhook import Estimator, LinearMap, Needs, Regression, Rows, hookimpl
+from billhook import Estimator, LinearMap, Moments, Needs, Regression, Rows, hookimpl
 from billhook.errors import InvalidConfig, SingularProblem
+from billhook_strategies.cosine_surrogate import add_surrogate, minimum
 from billhook_strategies.normal_equations import refuse_not_finite
 
 
@@ -25,11 +26,14 @@ class Cosine(Estimator):
         form: ``approximate`` compares ``X T`` with the residual target, ``exact`` compares the whole stream
             ``X T + skip`` with the whole target. The paper's default is the approximation, which does a little better
             with one cut (its table 11).
-        optimizer: ``adam``, or ``lbfgs`` (full batch, strong Wolfe line search; deterministic, no learning rate).
+        optimizer: ``adam``; ``lbfgs`` (full batch, strong Wolfe line search; no learning rate); or ``irls``, which
+            takes no gradient but solves weighted least squares in every epoch (see
+            :mod:`billhook_strategies.cosine_surrogate`).
         learning_rate: of Adam; 1e-4 as published.
         batch_tokens: tokens a step of Adam sees; 1024 as published.
-        epochs: passes over the data (Adam), or iterations (L-BFGS); 10 as published.
-        l1, l2: penalties on the entries of T, added to the mean loss as ``l1·mean|T| + l2·mean T²``.
+        epochs: passes over the data (Adam, IRLS), or iterations (L-BFGS); 10 as published.
+        l1, l2: penalties on the entries of T, added to the mean loss as ``l1·mean|T| + l2·mean T²``. ``irls`` knows
+            no ``l1``.
         rescale: afterwards, scale T by the factor that fits best in least squares. The approximate loss does not
             see the length of ``X T``.
 
@@ -40,7 +44,7 @@ class Cosine(Estimator):
     needs: ClassVar[Needs] = Needs.ROWS
 
     form: Literal["approximate", "exact"] = "approximate"
-    optimizer: Literal["adam", "lbfgs"] = "adam"
+    optimizer: Literal["adam", "lbfgs", "irls"] = "adam"
     learning_rate: float = 1e-4
     batch_tokens: int = 1024
     epochs: int = 10
@@ -51,14 +55,16 @@ class Cosine(Estimator):
     def __attrs_post_init__(self) -> None:
         if self.form not in ("approximate", "exact"):
             raise InvalidConfig(f"The 'form' of Cosine must be 'approximate' or 'exact'; got {self.form!r}.")
-        if self.optimizer not in ("adam", "lbfgs"):
-            raise InvalidConfig(f"The 'optimizer' of Cosine must be 'adam' or 'lbfgs'; got {self.optimizer!r}.")
+        if self.optimizer not in ("adam", "lbfgs", "irls"):
+            raise InvalidConfig(f"The 'optimizer' of Cosine must be 'adam', 'lbfgs' or 'irls'; got {self.optimizer!r}.")
         for name in ("learning_rate", "batch_tokens", "epochs"):
             if not getattr(self, name) > 0:
                 raise InvalidConfig(f"The {name!r} of Cosine must be above 0; got {getattr(self, name)}.")
         for name in ("l1", "l2"):
             if not getattr(self, name) >= 0:
                 raise InvalidConfig(f"The {name!r} of Cosine must not be negative; got {getattr(self, name)}.")
+        if self.l1 and self.optimizer == "irls":
+            raise InvalidConfig("The optimizer 'irls' has no closed form with an 'l1'. Use 'adam', or an 'l2'.")
 
     def estimate(self, regression: Regression) -> LinearMap:
         """Optimise over cached rows; float32."""
@@ -66,8 +72,9 @@ class Cosine(Estimator):
         refuse_not_finite(moments)
         device = moments.xx.device
         weight = regression.prior.to(device=device, dtype=torch.float32, copy=True).requires_grad_()
+        minimise = {"adam": self._adam, "lbfgs": self._lbfgs, "irls": self._irls}[self.optimizer]
         with torch.enable_grad():
-            loss = self._adam(regression, weight) if self.optimizer == "adam" else self._lbfgs(regression, weight)
+            loss = minimise(regression, weight)
         found = weight.detach()
         if not (bool(torch.isfinite(found).all()) and math.isfinite(loss)):
             raise SingularProblem(
@@ -112,6 +119,19 @@ class Cosine(Estimator):
 
         optimizer.step(closure)  # returns the loss it began with
         return closure()
+
+    @torch.no_grad()
+    def _irls(self, regression: Regression, weight: Tensor) -> float:
+        mean = float("nan")
+        for _ in range(self.epochs):
+            sums, total = Moments.empty(regression.d_in, regression.d_out, weight.device), 0.0
+            for rows in regression.batches(self.batch_tokens):
+                rows = rows.to(dtype=torch.float32, device=weight.device)
+                total += float(self._summed_loss(rows, weight)[0])
+                add_surrogate(sums, rows, weight, exact=self.form == "exact")
+            mean = self._mean(total, sums.token_count)
+            weight.copy_(minimum(sums, weight, l2=self.l2))
+        return mean
 
     def _summed_loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, int]:
         """Sum of ``1 − cos`` over the rows that have a direction, and how many those are."""

@@ -53,6 +53,14 @@ def solve(moments: Moments, prior: Tensor, *, ridge: float, bias: bool) -> Linea
     return LinearMap(weight, intercept, notes=_notes(found.undetermined))
 
 
+def minimise(moments: Moments, prior: Tensor, penalty: float) -> Tensor:
+    """The T ``[d_in, d_out]`` float64 with the least ``Σ ‖xT − r‖² + penalty · ‖T − prior‖²``.
+
+    Directions that the data leave undetermined keep the prior.
+    """
+    return prior + _solve_deviation(moments, prior, penalty).weight
+
+
 def prior_of(regression: Regression, toward: Toward) -> Tensor:
     """What a penalty pulls to, ``[d_in, d_out]``: the map that changes nothing, or zero."""
     return regression.prior if toward == "present" else torch.zeros_like(regression.prior)

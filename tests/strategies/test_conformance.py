@@ -21,6 +21,7 @@ ESTIMATORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         # 1 − cos is flat near its minimum: float32 sees no progress below an angle of about 1e-3
         ({"optimizer": "lbfgs", "epochs": 200, "rescale": True}, {"recovers": "full", "tolerance": 2e-2}),
         ({"form": "exact", "optimizer": "lbfgs", "epochs": 200}, {"recovers": "full", "tolerance": 2e-2}),
+        ({"form": "exact", "optimizer": "irls", "epochs": 100}, {"recovers": "full", "tolerance": 2e-2}),
     ],
     "billhook:diagonal": [({}, {"recovers": "diagonal"}), ({"strength": 0.5}, {"recovers": None})],
     "billhook:identity": [({}, {"recovers": None})],

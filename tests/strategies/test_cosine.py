@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 import pytest
@@ -14,6 +15,7 @@ from billhook import Budget, CacheBudget, Pruner, TensorRegression
 from billhook.errors import InvalidConfig, SingularProblem
 from billhook.testing import PlantedProblem, planted_problem, tiny_model, tiny_tokens
 from billhook_strategies.cosine import Cosine
+from billhook_strategies.cosine_surrogate import LEAST_COSINE
 from billhook_strategies.fixed_windows import FixedWindows
 from tests.strategies import planted_problems
 
@@ -34,7 +36,7 @@ def loss_of(problem: PlantedProblem, weight: Tensor, form: Form) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "irls"])
 @pytest.mark.parametrize("form", ["approximate", "exact"])
 @given(problem=planted_problems(noise=0.3, narrowest=4))  # in one column directions are signs: no gradient
 def test_the_loss_falls_below_that_of_the_identity(form: Form, optimizer: Any, problem: PlantedProblem) -> None:
@@ -44,12 +46,16 @@ def test_the_loss_falls_below_that_of_the_identity(form: Form, optimizer: Any, p
 
 
 @pytest.mark.parametrize("form", ["approximate", "exact"])
-def test_both_optimisers_come_near_the_best_loss(form: Form) -> None:
+def test_all_optimisers_come_near_the_best_loss(form: Form) -> None:
     problem = planted_problem(noise=0.3)
     adam = Cosine(form=form, learning_rate=SPREAD, epochs=300).estimate(problem.regression)
     lbfgs = Cosine(form=form, optimizer="lbfgs", epochs=100).estimate(problem.regression)
+    irls = Cosine(form=form, optimizer="irls", epochs=100).estimate(problem.regression)
+    best = loss_of(problem, lbfgs.weight, form)
     # Adam's steps keep a size of the learning rate
-    assert loss_of(problem, adam.weight, form) == pytest.approx(loss_of(problem, lbfgs.weight, form), abs=2e-3)
+    assert loss_of(problem, adam.weight, form) == pytest.approx(best, abs=2e-3)
+    # float32 predictions on the one hand, a line search that stops on the other
+    assert loss_of(problem, irls.weight, form) == pytest.approx(best, abs=1e-5)
 
 
 @pytest.mark.parametrize("form", ["approximate", "exact"])
@@ -64,6 +70,48 @@ def test_the_first_step_of_adam_goes_down_the_gradient_written_out(form: Form) -
     # Adam divides the first gradient by its own size: each entry moves by the learning rate
     wanted = torch.eye(8) - 1e-4 * gradient.sign()
     torch.testing.assert_close(found.weight.double(), wanted.double(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+def test_the_first_round_of_irls_is_a_weighted_least_squares_problem(form: Form) -> None:
+    rows = planted_problem(noise=0.3).regression.all_rows
+    near = rows.x + 0.2 * rows.residual
+    base = rows.skip if form == "exact" else torch.zeros_like(rows.skip)
+    before, wanted = rows.x + base, near + base
+    cosine = torch.nn.functional.cosine_similarity(before, wanted)
+    assert cosine.min() > LEAST_COSINE
+    roots = cosine.sqrt() / before.norm(dim=1)
+    targets = wanted * (before.norm(dim=1) / (cosine * wanted.norm(dim=1)))[:, None] - base
+    solved = torch.linalg.lstsq(rows.x * roots[:, None], targets * roots[:, None]).solution
+    found = Cosine(form=form, optimizer="irls", epochs=1).estimate(TensorRegression(rows.x, near, rows.skip))
+    # predictions and the map are float32
+    torch.testing.assert_close(found.weight, solved.to(found.weight), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+@given(problem=planted_problems(noise=0.3, narrowest=4))
+def test_every_round_of_irls_lowers_the_loss(form: Form, problem: PlantedProblem) -> None:
+    losses = [
+        loss_of(problem, Cosine(form=form, optimizer="irls", epochs=epochs).estimate(problem.regression).weight, form)
+        for epochs in (1, 2, 3, 6)
+    ]
+    # near the minimum the losses differ by float32's rounding
+    assert all(later <= earlier + 1e-5 for earlier, later in itertools.pairwise(losses))
+
+
+def test_the_penalty_of_irls_is_that_of_the_others() -> None:
+    regression = planted_problem(noise=0.3).regression
+    options: dict[str, Any] = {"form": "exact", "l2": 0.3, "epochs": 200}
+    found, wanted = (Cosine(optimizer=by, **options).estimate(regression).weight for by in ("irls", "lbfgs"))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-3)  # the line search stops at a slope of 1e-7
+
+
+def test_irls_leaves_alone_what_the_data_do_not_determine() -> None:
+    rows = planted_problem(noise=0.3).regression.all_rows
+    blind = rows.x.clone()
+    blind[:, -1] = 0
+    found = Cosine(optimizer="irls").estimate(TensorRegression(blind, rows.residual, rows.skip)).weight
+    torch.testing.assert_close(found[-1], torch.eye(8)[-1].to(found))
 
 
 def test_the_published_settings_are_the_defaults() -> None:
@@ -92,7 +140,7 @@ def test_rescaling_gives_the_length_that_fits_best(problem: PlantedProblem, fact
     assert error <= moments.squared_error(other) * (1 + 1e-6)  # the map is float32
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "irls"])
 @pytest.mark.parametrize("form", ["approximate", "exact"])
 def test_rows_without_a_direction_count_for_nothing(form: Form, optimizer: Any) -> None:
     rows = planted_problem(noise=0.3, tokens=40).regression.all_rows
@@ -105,7 +153,7 @@ def test_rows_without_a_direction_count_for_nothing(form: Form, optimizer: Any) 
     torch.testing.assert_close(found.weight, wanted.weight, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "irls"])
 def test_a_gap_that_changes_nothing_is_refused(optimizer: Any) -> None:
     regression = TensorRegression(torch.ones(10, 4), torch.zeros(10, 4))
     with pytest.raises(SingularProblem, match="No token has a direction to learn"):
@@ -124,7 +172,7 @@ def test_a_rate_that_diverges_is_an_error() -> None:
         Cosine(learning_rate=1e30, epochs=3).estimate(planted_problem().regression)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "irls"])
 def test_a_run_with_it_repairs_better_than_merely_dropping(optimizer: Any) -> None:
     estimator = Cosine(form="exact", optimizer=optimizer, learning_rate=0.01, batch_tokens=32)
     pruner = Pruner(selector=FixedWindows(spans=((1, 3),)), estimator=estimator)
@@ -148,7 +196,8 @@ def test_the_map_does_not_depend_on_the_room_for_its_rows() -> None:
     ("options", "message"),
     [
         ({"form": "rough"}, "'form' of Cosine must be 'approximate' or 'exact'; got 'rough'"),
-        ({"optimizer": "sgd"}, "'optimizer' of Cosine must be 'adam' or 'lbfgs'; got 'sgd'"),
+        ({"optimizer": "sgd"}, "'optimizer' of Cosine must be 'adam', 'lbfgs' or 'irls'; got 'sgd'"),
+        ({"optimizer": "irls", "l1": 0.1}, "'irls' has no closed form with an 'l1'. Use 'adam', or an 'l2'"),
         ({"learning_rate": 0.0}, "'learning_rate' of Cosine must be above 0; got 0.0"),
         ({"batch_tokens": 0}, "'batch_tokens' of Cosine must be above 0; got 0"),
         ({"epochs": 0}, "'epochs' of Cosine must be above 0; got 0"),

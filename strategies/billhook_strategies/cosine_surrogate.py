@@ -1,0 +1,47 @@
+"""A least-squares problem that touches the cosine loss: solved again and again, it minimises it (IRLS).
+
+For a row with the prediction ``p`` and the target ``r``, ``1 − cos(p, r)`` and ``w/2 ‖p − t‖²`` have the same gradient
+at the present prediction ``p₀`` if ``w = cos / ‖p₀‖²`` and ``t = (‖p₀‖ / cos) · r/‖r‖``. The minimum of the sum over
+rows is the next prediction; where it no longer moves, the gradient of the cosine loss is zero. At ``p₀ = r`` the weight
+is ``1/‖r‖²``: the first step of this is ``Repair(weights="residual")``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from billhook import Moments, Rows
+from billhook_strategies.normal_equations import minimise
+
+LEAST_COSINE = 0.1
+"""Rows that point elsewhere count as if they had this cosine: the surrogate has no minimum at 0 or below."""
+
+
+def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> None:
+    """Add rows to the moments of the problem to be solved next; rows without a direction are left out.
+
+    Args:
+        sums: ``[d_in, d_out]``, added to.
+        rows: float32, on the device of ``weight``.
+        weight: the present map, ``[d_in, d_out]`` float32.
+        exact: whether the stream is compared, or what is added to it; see :class:`billhook_strategies.cosine.Cosine`.
+    """
+    base = rows.skip if exact else torch.zeros_like(rows.skip)
+    wanted, present = rows.residual + base, rows.x @ weight + base
+    lengths, wanted_lengths = present.norm(dim=-1), wanted.norm(dim=-1)
+    alive = (lengths > 0) & (wanted_lengths > 0)
+    cosines = cosine_similarity(present, wanted, dim=-1).clamp_min(LEAST_COSINE)
+    targets = wanted * (lengths / (cosines * wanted_lengths))[:, None] - base
+    weights = cosines.double() / lengths.double().square()
+    sums.add(rows.x[alive], targets[alive], weights[alive])
+
+
+def minimum(sums: Moments, weight: Tensor, *, l2: float) -> Tensor:
+    """Where the surrogate and ``l2·mean T²`` are least, ``[d_in, d_out]`` float64.
+
+    Directions that the data do not determine keep what ``weight`` says.
+    """
+    penalty = 2 * l2 * sums.token_count / weight.numel()  # the loss is a mean, the moments are sums
+    return minimise(sums, weight.to(sums.xx) if l2 == 0 else torch.zeros_like(sums.xr), penalty)
