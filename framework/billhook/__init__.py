@@ -51,6 +51,7 @@ _HOME = {
     "SearchProgress": "search_progress",
     "Selector": "selector",
     "SelfGenerated": "self_generated",
+    "SiteReport": "report",
     "TensorRegression": "regression",
     "TaskAccuracy": "task_accuracy",
     "Tokens": "tokens",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from billhook.regression import TensorRegression as TensorRegression
     from billhook.repair import Repair as Repair
     from billhook.report import CutReport as CutReport
+    from billhook.report import SiteReport as SiteReport
     from billhook.result import PruneResult as PruneResult
     from billhook.search import Search as Search
     from billhook.search_progress import SearchProgress as SearchProgress

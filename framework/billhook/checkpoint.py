@@ -25,7 +25,7 @@ from billhook.inserted import has_inserted
 from billhook.model_card import model_card
 from billhook.padding import padded
 from billhook.plan import cut_to_data
-from billhook.report import CutReport
+from billhook.report import CutReport, SiteReport
 from billhook.result import PruneResult
 from billhook.verification import verify_reload, verify_same
 from billhook.version import __version__
@@ -149,6 +149,7 @@ def record(result: PruneResult, folder: Path) -> dict[str, Any]:
         "plan": json.loads(result.plan.to_json()),
         "metrics": {name: finite_or_none(value) for name, value in result.metrics.items()},
         "reports": [report_to_data(report) for report in result.reports],
+        "repairs": [report_to_data(report) for report in result.repairs],
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -158,11 +159,11 @@ def record(result: PruneResult, folder: Path) -> dict[str, Any]:
     }
 
 
-def report_to_data(report: CutReport) -> dict[str, Any]:
+def report_to_data(report: SiteReport) -> dict[str, Any]:
     """A report as JSON values, NaN as null."""
-    data = {field.name: getattr(report, field.name) for field in attrs.fields(CutReport)}
-    data["cut"] = cut_to_data(report.cut)
-    data["notes"] = list(report.notes)
+    data = attrs.asdict(report, recurse=False) | {"notes": list(report.notes)}
+    if isinstance(report, CutReport):
+        data["cut"] = cut_to_data(report.cut)
     return {name: finite_or_none(value) for name, value in data.items()}
 
 

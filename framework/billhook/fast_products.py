@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-LARGE_ROW = 30.0
-"""Rows longer than so many median rows (attention sinks) are multiplied in float64: their squares would drown the last
-digits of the others in a float32 sum."""
+from billhook.massive import massive_rows
 
 
 def is_bfloat16(x: Tensor) -> bool:
@@ -30,9 +28,8 @@ def add_products(total: Tensor, x: Tensor, other: Tensor | None = None, weights:
         other: float32 ``[tokens, columns]``; ``x`` itself if None.
         weights: ``[tokens]``, 1 each if None.
     """
-    lengths = x.square().sum(1)
-    large = lengths > LARGE_ROW**2 * lengths.median()
-    if bool(large.any()):
+    large = massive_rows(x)
+    if bool(large.any()):  # in float64: their squares would drown the last digits of the others in a float32 sum
         rows = x[large].double() if weights is None else x[large].double() * weights[large, None]
         total.addmm_(rows.T, (x if other is None else other)[large].double())
         keep = ~large

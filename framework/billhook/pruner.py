@@ -126,7 +126,7 @@ class _Run:
         objective = pruner.objective or ("billhook:perplexity" if self.selector.needs_objective() else None)
         self.objective = None if objective is None else cast(Objective, registry.resolve("objective", objective))
         self.repairer = Repairer(self.estimator, self.merger)
-        self.donors: list[Place] = []
+        self.donors: dict[Cut, Place] = {}
         self.repairs: list[report.SiteReport] = []
         self.reports: list[report.CutReport] = []
         self.metrics: dict[str, float] = {}
@@ -160,6 +160,7 @@ class _Run:
             plan=self._plan(state, budget, calibration.record(tokens)),
             metrics=self.metrics,
             reports=tuple(self.reports),
+            repairs=tuple(self.repairs),
             tokenizer=tokenizer,
         )
         self.hook.billhook_after_prune(result=result)
@@ -204,7 +205,7 @@ class _Run:
             linear_map, figures = None, report.CutReport(cut=cut)
             site = cut.repair_site(state.model)
             if site is not None:
-                self.donors.append((site.layer, site.branch))
+                self.donors[cut] = site.layer, site.branch
         else:
             solve = functools.partial(self.repairer.solve, state) if state.trials is None else state.trials.repair
             linear_map, figures = solve(cut)
@@ -241,9 +242,16 @@ class _Run:
     def _sweep(self, state: PruningState) -> None:
         options = self.pruner.repair
         if options.when == "final":
-            self.repairs += sweep(state, self.repairer, self.donors, target=options.target)
+            self.repairs += sweep(state, self.repairer, self.donors.values(), target=options.target)
+            self.reports = [self._with_final_figures(figures) for figures in self.reports]
         for _ in range(options.closing):
             self.repairs += sweep(state, self.repairer, branches_of(state.model), readers=options.readers)
+
+    def _with_final_figures(self, figures: report.CutReport) -> report.CutReport:
+        """With those of its donor's repair, which may make up for other cuts, too."""
+        place = self.donors.get(figures.cut)
+        found = next((site for site in self.repairs if (site.donor, site.branch) == place), None)
+        return figures if found is None else attrs.evolve(figures, **attrs.asdict(found, recurse=False))
 
     def _vetoed(self, state: PruningState, cut: Cut) -> bool:
         reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from billhook.errors import ShapeMismatch
+from billhook.massive import massive_rows
 from billhook.moments import Moments
 
 
@@ -99,6 +100,11 @@ class Regression(abc.ABC):
     @abc.abstractmethod
     def sample(self) -> Rows:
         """A few thousand rows at most, spread evenly over the data, float32: for reports."""
+
+    def massive_count(self) -> int:
+        """Tokens whose target is massive (see :mod:`billhook.massive`): of the sample, unless somebody counted."""
+        rows = self.sample()
+        return int(massive_rows(rows.target).sum()) if len(rows) else 0
 
 
 class TensorRegression(Regression):

@@ -20,7 +20,7 @@ class SiteReport:
     Attributes:
         donor: original number of the layer whose writer makes up for the loss; None if nothing was repaired.
         branch: of the donor.
-        r_squared: share of the residual target's variance that the map explains; NaN without data. Tokens with large
+        r_squared: share of the residual target's variance that the map explains; NaN without data. Tokens with massive
             activations (attention sinks) dominate it, unless weighted: read it together with the cosines, where each
             token counts once.
         cosine_before: mean cosine between the stream behind the cut and the dense stream, unrepaired.
@@ -28,6 +28,8 @@ class SiteReport:
         held_out: squared error on the tokens held out, as a share of that of doing nothing; NaN if there are none. A
             repair of 1 or more is not made.
         token_count: tokens behind these figures.
+        massive_count: of these, tokens with massive activations: the dense stream to be reached is over
+            :data:`billhook.massive.MASSIVE` times as long as the median token's.
         notes: assumptions and fall-backs of the estimator, in words.
     """
 
@@ -38,6 +40,7 @@ class SiteReport:
     cosine_after: float = float("nan")
     held_out: float = float("nan")
     token_count: int = 0
+    massive_count: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,6 +84,7 @@ def measure_site(site: RepairSite, regression: Regression, linear_map: LinearMap
         cosine_after=_mean_cosine(rows.skip + mapped, target),
         held_out=held_out_share(regression, linear_map),
         token_count=moments.token_count,
+        massive_count=regression.massive_count(),
         notes=linear_map.notes,
     )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from billhook.plan import Plan
-    from billhook.report import CutReport
+    from billhook.report import CutReport, SiteReport
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -25,7 +25,9 @@ class PruneResult:
         plan: what was cut, and how to do it again.
         metrics: figures by name: parameters and layers before and after, the ratio reached, seconds by stage,
             objectives if one was given.
-        reports: one for each cut: how well it was repaired.
+        reports: one for each cut: how well it was repaired. Of cuts that were repaired together at the end, each has
+            the figures of its donor.
+        repairs: one for each writer that was solved anew at the end, or in a closing pass, in the order of the work.
         tokenizer: the one that was given, carried along into checkpoints.
     """
 
@@ -33,6 +35,7 @@ class PruneResult:
     plan: Plan
     metrics: Mapping[str, float]
     reports: tuple[CutReport, ...] = ()
+    repairs: tuple[SiteReport, ...] = ()
     tokenizer: PreTrainedTokenizerBase | None = None
 
     def save(

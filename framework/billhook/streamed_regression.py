@@ -12,6 +12,7 @@ from torch import Tensor
 
 from billhook.cut import RepairSite
 from billhook.flow import STREAM
+from billhook.massive import massive_rows
 from billhook.moments import Moments
 from billhook.present_target import reached, undone
 from billhook.regression import Regression, Regressor, Rows, concatenate
@@ -68,6 +69,7 @@ class StreamedRegression(Regression):
         self._target = target or state.repair.target
         self._moments: SiteMoments | None = None
         self._sample: list[Rows] = []
+        self._massive = 0
         self._warned = False
         self._epochs = 0
 
@@ -101,6 +103,11 @@ class StreamedRegression(Regression):
         """Up to ``SAMPLE_ROWS`` rows, evenly spread."""
         self.moments()
         return concatenate(self._sample)
+
+    def massive_count(self) -> int:
+        """Of all tokens to fit; the median is that of a batch."""
+        self.moments()
+        return self._massive
 
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
         """Cached rows, in the model's dtype; computed again where the cache had no room."""
@@ -143,6 +150,7 @@ class StreamedRegression(Regression):
             moments.add(rows, state.repair.weights)
             if len(rows.fit):
                 self._sample.append(_evenly(rows.fit, -(-SAMPLE_ROWS // count)))
+                self._massive += int(massive_rows(rows.fit.target).sum())
             if self._keep_rows:
                 self._cache(index, rows.fit.to(dtype=state.dense.dtype))
             state.progress("estimating", index + 1, count)

@@ -121,8 +121,9 @@ class Curvature(Selector):
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
             found = measure_curvature(state, chunk, tokens=self.tokens)
-            for place in chunk:
+            for at, place in enumerate(chunk, start + 1):
                 yield place, self._eliminate(view, place, found.pop(place), most=max(sizes[place]))
+                state.progress("eliminating", at, len(places))
 
     def _eliminate(self, view: ModelView, place: Place, curvature: WriterCurvature, *, most: int) -> Elimination:
         rows = weight_rows(view.writer(*place)).double().cpu() @ curvature.root

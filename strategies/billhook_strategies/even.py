@@ -100,10 +100,11 @@ class Even(Selector):
         inner = measure_inner(state, "mlp", whole=self.score == "obs", layers=layers)
         if self.score != "obs":
             return {number: SCORES[self.score](view, number, "mlp", inner[number]) for number in order}
-        return {
-            number: obs(view, number, "mlp", inner[number], most=len(view.units(number, "mlp")) - width)
-            for number in order
-        }
+        values: dict[int, Tensor] = {}
+        for number in order:
+            values[number] = obs(view, number, "mlp", inner[number], most=len(view.units(number, "mlp")) - width)
+            state.progress("eliminating", len(values), len(order))
+        return values
 
 
 def _kept(number: int, units: tuple[int, ...]) -> KeepChannels:

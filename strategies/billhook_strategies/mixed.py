@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import attrs
@@ -17,6 +18,7 @@ from billhook import (
     KeepHeads,
     ModelView,
     PruningState,
+    SearchProgress,
     Selector,
     hookimpl,
 )
@@ -87,19 +89,22 @@ class Mixed(Selector):
         """Cuts until the dense model has lost what the budget says, or less than a part of a branch more."""
         target, begin = budget.parameter_count(state.dense), state.removed_parameters
         refuse_hopeless(state, target, self._removable(state.model))
-        number = 0
+        number, started = 0, time.perf_counter()
         while state.removed_parameters < target:
             number += 1
             share = min(1.0, number / self.rounds)
             quota = begin + math.ceil((target - begin) * share)
             if state.removed_parameters < quota:
-                yield from self._round(state, quota)
+                gone = state.removed_parameters - begin
+                spent = time.perf_counter() - started
+                left = spent * (target - begin - gone) / gone if gone else math.nan
+                yield from self._round(state, quota, functools.partial(_progress, state, number, target, left))
 
-    def _round(self, state: PruningState, quota: int) -> Iterator[Cut]:
+    def _round(self, state: PruningState, quota: int, tell: Callable[[list[Decision], int], None]) -> Iterator[Cut]:
         journal = state.journal
         decisions = [] if journal is None else journal.recall_round()
         if not decisions:
-            decisions = self._decide(state, quota)
+            decisions = self._decide(state, quota, tell)
             if journal is not None:
                 journal.note_round(decisions)
         for decision in decisions:
@@ -113,7 +118,7 @@ class Mixed(Selector):
             state.scores[decision.cut] = decision.score
             yield decision.cut
 
-    def _decide(self, state: PruningState, quota: int) -> list[Decision]:
+    def _decide(self, state: PruningState, quota: int, tell: Callable[[list[Decision], int], None]) -> list[Decision]:
         """The cheapest cuts; the last in the stream first, so that what was found for the others still holds."""
         cuts = [cut for cut in self._candidates(state) if cut not in state.vetoed]
         missing = quota - state.removed_parameters
@@ -122,12 +127,15 @@ class Mixed(Selector):
                 f"The budget cannot be met: {missing:,} more parameters are to go, and nothing that may be cut is "
                 f"left. Ask for less, or allow more to be cut."
             )
+        tell([], len(cuts))
         found = compare(state, cuts, tokens=self.tokens)
         sizes = {cut: Candidate.of(cut, state.model).parameters for cut in cuts}
         picked = self._cheapest(cuts, {c: (found.after[c] - found.present) / sizes[c] for c in cuts}, sizes, missing)
         order = {place: number for number, place in enumerate(branches_of(state.model))}
         picked.sort(key=lambda cut: -order[cut.layer, cut.branch])
-        return [Decision(cut=cut, score=_value(state, found.after[cut])) for cut in picked]
+        decisions = [Decision(cut=cut, score=_value(state, found.after[cut])) for cut in picked]
+        tell(decisions, len(cuts))
+        return decisions
 
     @staticmethod
     def _cheapest(
@@ -209,6 +217,25 @@ class Mixed(Selector):
 def _narrowing(place: Place, keep: tuple[int, ...]) -> KeepChannels | KeepHeads:
     number, branch = place
     return KeepChannels(number, keep) if branch == "mlp" else KeepHeads(number, keep)
+
+
+def _progress(
+    state: PruningState, number: int, target: int, seconds_left: float, decisions: list[Decision], candidates: int
+) -> None:
+    """Tell where round ``number`` stands: before the comparison (no decisions yet), or after it."""
+    best = min(decisions, key=lambda decision: decision.score, default=None)
+    state.on_search(
+        SearchProgress(
+            step=number,
+            candidates=candidates,
+            candidates_left=len(decisions) or candidates,
+            best="" if best is None else str(best.cut),
+            best_score=math.nan if best is None else best.score,
+            removed=state.removed_parameters,
+            target=target,
+            seconds_left=seconds_left,
+        )
+    )
 
 
 def _value(state: PruningState, mean: float) -> float:

@@ -26,6 +26,7 @@ from billhook import (
     PruneResult,
     PruningState,
     Regression,
+    Repair,
     Selector,
     Tokens,
     default_registry,
@@ -356,6 +357,19 @@ def test_progress_names_the_stages_and_counts_to_their_totals() -> None:
         ]
     assert [step[1] for step in listening.progress if step[0] == "fitting"] == list(range(1, 11))  # Cosine's epochs
     assert [step[1] for step in listening.progress if step[0] == "scoring"] == 2 * list(range(1, batches + 1))
+
+
+@pytest.mark.parametrize("selector", ["curvature", "even"])
+def test_what_is_done_branch_by_branch_is_counted_too(selector: str) -> None:
+    listening = Listening()
+    repair = Repair(when="final")
+    pruner = Pruner(selector=selector, estimator="ridge", merger="refit", repair=repair, hooks=[listening])
+    result = pruner.prune(model(), calibration=TOKENS, budget=Budget(parameters=0.2))
+    stages = {"eliminating": LAYERS, "repairing": len(result.repairs)}
+    for stage, total in stages.items():
+        assert [step for step in listening.progress if step[0] == stage] == [
+            (stage, done, total) for done in range(1, total + 1)
+        ]
 
 
 class Vetoing:

@@ -30,6 +30,7 @@ from billhook import (
     Regression,
     Repair,
     Rows,
+    SiteReport,
     default_registry,
 )
 from billhook.applying import Planned
@@ -37,7 +38,7 @@ from billhook.errors import InvalidConfig
 from billhook.present_streams import PresentStreams
 from billhook.regression import concatenate
 from billhook.repair import Target
-from billhook.repair_sites import site_within
+from billhook.repair_sites import branches_of, site_within
 from billhook.streamed_regression import StreamedRegression
 from billhook.testing import cut_sequences, tiny_tokens, tiny_view
 from billhook.testing.expect import logits
@@ -301,6 +302,21 @@ def test_final_repairs_mend_every_donor_once_in_the_order_of_the_stream() -> Non
             model.writer(number, branch).weight.copy_(wanted.T)  # type: ignore[arg-type, operator] # a tensor
     untouched = weight_rows(found.writer(1, "mlp"))
     assert torch.equal(untouched, weight_rows(dense.writer(1, "mlp")))
+
+
+def test_what_is_repaired_at_the_end_is_reported() -> None:
+    cuts = (DropBranch(4, "mlp"), KeepChannels(2, (0, 3, 4, 5, 6)), DropBranch(3, "attention"))
+    repair = Repair(when="final", closing=1, held_out=0.2)
+    pruner = Pruner(selector=Planned(cuts), estimator=Ridge(strength="auto"), merger=Refit(), repair=repair)
+    dense = tiny_view(num_hidden_layers=6)
+    result = pruner.prune(dense.model, calibration=TOKENS, budget=Budget(layers=1))
+    final, closing = result.repairs[:2], result.repairs[2:]
+    assert [(found.donor, found.branch) for found in final] == [(2, "mlp"), (4, "attention")]
+    assert [(found.donor, found.branch) for found in closing] == branches_of(ModelView(result.model, dense.adapter))
+    donors = {cuts[0]: final[1], cuts[1]: final[0], cuts[2]: final[0]}
+    for report in result.reports:
+        for name in attrs.fields_dict(SiteReport):
+            assert getattr(report, name) == getattr(donors[report.cut], name), name
 
 
 def solved(dense: ModelView, present: ModelView, number: int, branch: str) -> Tensor:

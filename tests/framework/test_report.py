@@ -12,7 +12,7 @@ from tests.strategies import planted_problems
 
 from billhook import CutReport, DropLayers, LinearMap, RepairSite, TensorRegression
 from billhook.report import measure
-from billhook.testing import PlantedProblem, random_map
+from billhook.testing import PlantedProblem, planted_problem, random_map
 
 CUT = DropLayers(2, 4)
 SITE = RepairSite(layer=1, branch="mlp", target=4)
@@ -53,6 +53,14 @@ def test_between_different_widths_unrepaired_means_without_the_donor() -> None:
     rows = [torch.randn(20, d, generator=torch.Generator().manual_seed(d)) for d in (3, 2, 2)]
     report = measure(CUT, SITE, TensorRegression(*rows), random_map(3, 2))
     assert report.cosine_before == pytest.approx(cosine(rows[2], rows[2] + rows[1]), abs=1e-5)
+
+
+def test_a_report_counts_the_tokens_with_massive_activations() -> None:
+    rows = planted_problem(noise=0.1).regression.all_rows
+    skip = rows.skip.clone()
+    skip[[3, 5]] = 1e4
+    report = measure(CUT, SITE, TensorRegression(rows.x, rows.residual, skip), random_map(8))
+    assert report.massive_count == 2
 
 
 def test_an_unrepaired_cut_has_no_figures() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.framework.naive import forward
+from torch import nn
 
 from billhook import (
     Adapter,
@@ -265,3 +266,18 @@ def test_activations_that_are_not_finite_are_named_by_layer() -> None:
         view.writer(1, "mlp").weight.fill_(6e4)  # type: ignore[operator] # a tensor; overflows float16
     with regression(view) as under_test, pytest.raises(SingularProblem, match=r"activations of layer 1 .* not finite"):
         under_test.moments()
+
+
+@pytest.mark.parametrize("host", [0, 10**8])
+def test_tokens_with_massive_activations_are_counted(host: int) -> None:
+    view = tiny_view()
+    sink = int(TOKENS.ids[0][TOKENS.keep[0]][0])
+    with torch.no_grad():
+        embeddings = cast(nn.Embedding, view.model.get_input_embeddings())
+        embeddings.weight[sink] *= 1e4
+    count = int((TOKENS.ids[TOKENS.keep] == sink).sum())
+    assert 0 < count < TOKENS.token_count / 4
+    with regression(view, cache=CacheBudget(host=host), tokens_per_batch=10_000) as found:
+        assert found.massive_count() == count
+    with regression(VIEW) as found:
+        assert found.massive_count() == 0

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from billhook import Budget, Cut, DropBranch, KeepChannels, KeepHeads, Pruner, PruneResult, Repair
+from billhook import (
+    Budget,
+    Cut,
+    DropBranch,
+    KeepChannels,
+    KeepHeads,
+    Pruner,
+    PruneResult,
+    Repair,
+    SearchProgress,
+    hookimpl,
+)
 from billhook.candidate import Candidate
 from billhook.errors import InvalidConfig
 from billhook.testing import tiny_tokens, tiny_view
@@ -66,6 +77,34 @@ def test_within_a_round_the_last_in_the_stream_goes_first() -> None:
     cuts = prune(SELECTOR, 0.3).plan.cuts
     order = [(cut.layer, cut.branch == "mlp") for cut in cuts]  # type: ignore[attr-defined] # each has both
     assert order == sorted(order, reverse=True)
+
+
+class Watching:
+    """Notes what a search tells."""
+
+    def __init__(self) -> None:
+        self.seen: list[SearchProgress] = []
+
+    @hookimpl
+    def billhook_on_search(self, progress: SearchProgress) -> None:
+        self.seen.append(progress)
+
+
+def test_each_round_tells_what_is_gone_and_what_is_best() -> None:
+    watching = Watching()
+    selector = Mixed(rounds=3, parts=(0.25,), tokens=20, score="weight-l1")
+    result = prune(selector, 0.3, hooks=[watching])
+    before, after = watching.seen[::2], watching.seen[1::2]
+    assert [found.step for found in before] == [found.step for found in after] == [1, 2, 3]
+    assert all(found.candidates_left == found.candidates and not found.best for found in before)
+    assert math.isnan(before[0].seconds_left)
+    assert before[1].seconds_left > 0
+    removed = [found.removed for found in before]
+    assert removed[0] == 0
+    assert removed == sorted(set(removed))
+    assert sum(found.candidates_left for found in after) == len(result.plan.cuts)
+    scores = {str(report.cut): report.score for report in result.reports}
+    assert all(scores[found.best] == found.best_score for found in after)
 
 
 @pytest.mark.parametrize(

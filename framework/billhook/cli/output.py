@@ -95,6 +95,7 @@ def result_data(result: PruneResult, path: Path | None, seconds: Mapping[str, fl
         "plan": json.loads(result.plan.to_json()),
         "metrics": {**result.metrics, **{f"seconds_{step}": value for step, value in seconds.items()}},
         "reports": [report_to_data(report) for report in result.reports],
+        "repairs": [report_to_data(report) for report in result.repairs],
         "path": None if path is None else str(path),
     }
 
@@ -108,7 +109,9 @@ def cut_table(reports: Sequence[CutReport]) -> Table:
         "R²": [number(report.r_squared) for report in reports],
         "cosine cut": [number(report.cosine_before, 4) for report in reports],
         "cosine repaired": [number(report.cosine_after, 4) for report in reports],
+        "held out": [number(report.held_out) for report in reports],
         "tokens": [f"{report.token_count:,}" if report.token_count else NOTHING for report in reports],
+        "massive": [f"{report.massive_count:,}" if report.massive_count else NOTHING for report in reports],
         "seconds": [f"{report.seconds:.1f}" if report.seconds >= 0.05 else NOTHING for report in reports],
     }
     shown = {name: cells for name, cells in columns.items() if set(cells) != {NOTHING}}
@@ -116,6 +119,16 @@ def cut_table(reports: Sequence[CutReport]) -> Table:
     for row in zip(*shown.values(), strict=True):
         made.add_row(*row)
     return made
+
+
+def _notes(reports: Sequence[CutReport]) -> Iterable[str]:
+    """What estimators noted, each once: a repair of thirty layers says the same thing thirty times."""
+    by_note: dict[str, list[str]] = {}
+    for report in reports:
+        for note in report.notes:
+            by_note.setdefault(note, []).append(str(report.cut))
+    for note, cuts in by_note.items():
+        yield f"{cuts[0]}: {note}" if len(cuts) == 1 else f"{note} ({len(cuts)} cuts)"
 
 
 def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, float]) -> Iterable[tuple[str, str]]:
@@ -134,8 +147,10 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
     if "objective_before" in metrics:
         unrepaired = "" if result.reports else " (unrepaired)"
         yield "objective", f"{number(metrics['objective_before'])} → {number(metrics['objective_after'])}{unrepaired}"
-    for report in result.reports:
-        yield from (("note", f"{report.cut}: {note}") for note in report.notes)
+    yield from (("note", text) for text in _notes(result.reports))
+    if result.repairs:
+        refused = sum(not report.helps for report in result.repairs)
+        yield "solved at the end", f"{len(result.repairs)} times" + (f", {refused} without use" if refused else "")
     yield "seconds", _stages(metrics, seconds)
     yield "checkpoint", "none, this is only the plan" if path is None else str(path)
 

@@ -71,3 +71,9 @@ def test_a_column_is_there_for_one_cut_that_has_something_to_show() -> None:
     repaired = CutReport(cut=DropLayers(2, 3), donor=1, r_squared=0.5, token_count=64, seconds=1.25)
     shown = columns_of(CutReport(cut=DropBranch(1, "mlp")), repaired)
     assert shown == ["dropped", "repaired in", "R²", "tokens", "seconds"]
+
+
+def test_what_thirty_repairs_note_alike_is_said_once() -> None:
+    alike = [CutReport(cut=DropBranch(n, "mlp"), notes=("ridge 0.1",)) for n in range(3)]
+    found = list(output._notes([*alike, CutReport(cut=DropLayers(4, 5), notes=("undetermined",))]))
+    assert found == ["ridge 0.1 (3 cuts)", "layers 4:5: undetermined"]

@@ -37,7 +37,7 @@ def test_it_does_what_the_library_does(
 def test_json_is_all_that_stdout_holds(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> None:
     done = run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 2, "--json", *data)
     assert done.err == ""
-    assert set(done.data) == {"plan", "metrics", "reports", "path"}
+    assert set(done.data) == {"plan", "metrics", "reports", "repairs", "path"}
     assert done.data["path"] == str(tmp_path / "out")
     assert done.data["plan"] == json.loads((tmp_path / "out" / "billhook.json").read_text())["plan"]
     assert done.data["metrics"]["layers_after"] == LAYERS - 2
