@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from benchmarks.greedy import Known, Step, Stopwatch, upto, with_reused
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import billhook
-from billhook import Budget, Calibration, DropLayers, Plan, Pruner, PruneResult, Race, Recipe, Tokens
+from billhook import Budget, Calibration, Plan, Pruner, PruneResult, Race, Recipe, Tokens
 from billhook.applying import Planned
 from billhook.cli.progress import ProgressBars
 from billhook.cli.sources import source_of
@@ -93,7 +92,10 @@ class Contestants:
             selector = attrs.evolve(selector, channel_group=self.options.group)
         if row in PUBLISHED and selector.needs_objective() and not self.options.exact:
             selector = attrs.evolve(cast(Any, selector), race=Race())
-        return attrs.evolve(found, selector=selector)
+        repair = found.repair
+        if row in PUBLISHED and selector.needs_objective():
+            repair = attrs.evolve(repair, search_tokens=self.options.search_tokens)
+        return attrs.evolve(found, selector=selector, repair=repair)
 
     def by(self, row: str) -> str:
         """All that a row's figures depend on but the data and the ratio."""
@@ -101,7 +103,8 @@ class Contestants:
             return DENSE
         if row.endswith(REPAIRED):
             by = self.repairer
-            return f"{self.recipe(row.removesuffix(REPAIRED)).selector} {by.estimator} {by.merger} {by.repair}"
+            made = self.recipe(row.removesuffix(REPAIRED))
+            return f"{made.selector} {made.repair.search_tokens} {by.estimator} {by.merger} {by.repair}"
         found = self.recipe(row)
         return f"{found.selector} {found.estimator} {found.merger} {found.objective} {found.repair}"
 
@@ -135,13 +138,8 @@ class Contestants:
 
     def repaired(self, place: Place, plan: Plan, choosing: float) -> Made:
         """The cuts of a published row's plan, which took so many seconds to choose, repaired."""
-        repair = self.repairer.repair
-        if any(isinstance(cut, DropLayers) and cut.start == 0 for cut in plan.cuts):
-            # nothing before layer 0 can make up for it, which a repair at its cut would refuse; later ones can
-            print(f"{place}: layer 0 goes, so cuts are repaired when all are made", file=sys.stderr)
-            repair = attrs.evolve(repair, when="final")
         watch = Stopwatch()
-        pruner = attrs.evolve(self.repairer, selector=Planned(plan.cuts), repair=repair)
+        pruner = attrs.evolve(self.repairer, selector=Planned(plan.cuts))
         result = self._prune(pruner, place, watch)
         result = attrs.evolve(result, plan=attrs.evolve(result.plan, selector=plan.selector))
         return Made(result, choosing, choosing + watch.seconds)

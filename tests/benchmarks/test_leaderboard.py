@@ -107,15 +107,28 @@ def test_a_repaired_row_makes_the_published_cuts_and_takes_longer(folder: Path, 
     assert rows["SLEB+repair"]["seconds"]["mean"] > rows["SLEB"]["seconds"]["mean"]
 
 
-def test_where_the_first_layer_goes_repairs_wait_for_the_last_cut(folder: Path, first: Any) -> None:
+def test_cuts_that_take_the_first_layer_are_repaired_by_what_comes_later(folder: Path, first: Any) -> None:
     options = argparse.Namespace(calibration=[str(folder / "calibration.txt")], samples=8, seqlen=32)
     repairer = Pruner(estimator=leaderboard.ESTIMATOR, merger=leaderboard.MERGER, repair=leaderboard.REPAIR)
     contestants = Contestants(*load(str(folder / "tiny")), repairer, options)
     plan = Plan.load(folder / "work" / "plans" / "ShortGPT-0.3-seed0.json")
     plan = attrs.evolve(plan, cuts=(DropLayers(0, 1), DropLayers(3, 4)))
     made = contestants.repaired(Place("ShortGPT+repair", 0.3), plan, choosing=7.0)
-    assert (made.result.plan.cuts, made.result.plan.repair.when) == (plan.cuts, "final")
+    assert made.result.plan.cuts == plan.cuts
+    assert [(found.donor, found.branch) for found in made.result.repairs] == [(2, "mlp")]
     assert made.seconds > made.choosing == 7.0
+
+
+def test_searches_may_try_their_candidates_on_a_part_of_the_calibration(folder: Path) -> None:
+    options = argparse.Namespace(
+        calibration=[str(folder / "calibration.txt")], samples=8, seqlen=32, search_tokens=64, exact=True, group=4
+    )
+    contestants = Contestants(*load(str(folder / "tiny")), Pruner(), options)
+    assert {row: contestants.recipe(row).repair.search_tokens for row in ("SLEB", "MultiPruner")} == {
+        "SLEB": 64, "MultiPruner": 64
+    }  # fmt: skip
+    assert {contestants.recipe(row).repair.search_tokens for row in ("ShortGPT", "ReplaceMe", "billhook")} == {None}
+    assert " 64 " in contestants.by("SLEB+repair")
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.3])
