@@ -9,11 +9,11 @@ files. Of web text, ``head -n`` of a file for the one and ``tail -n`` for the ot
 refused. The built-in texts are apart.
 
 A row "X+repair" makes the cuts of X and repairs them as the recipe "billhook" does; its seconds are those that X took
-to choose, and those of the repair. The row "billhook" follows the recipe of that name, and is left out if there is none.
-Searches race unless told to be exact, and may try their candidates on a part of the calibration (--search-tokens). A
-greedy search goes through the smaller ratios on its way to the largest, and MultiPruner's first stage makes
-BlockPruner's decisions, so each of those is searched once; "seconds" is the time that the row would have taken by
-itself.
+to choose, and those of the repair. The row "billhook" follows the recipe of that name; it is left out if there is
+none. Searches race unless told to be exact, and may try their candidates on a part of the calibration
+(--search-tokens). A greedy search goes through the smaller ratios on its way to the largest, and MultiPruner's first
+stage makes BlockPruner's decisions, so each of those is searched once; "seconds" is the time that the row would have
+taken by itself.
 
 The folder --work keeps figures, plans and the journals of searches: an interrupted run goes on from there, and a later
 one may add rows, ratios, seeds, texts and tasks. A plan in it rebuilds its model: ``billhook apply``.
