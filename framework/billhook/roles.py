@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
@@ -62,6 +63,10 @@ def _number_or_word(value: Any, kind: object) -> float | str:
     return float(value)
 
 
+_LITERAL = re.compile(r"(.*) not in literal typing\.Literal\[(.*)\]", re.DOTALL)
+"""What cattrs says of a word that is none of the choices."""
+
+
 def explain(error: cattrs.BaseValidationError) -> str:
     """What is wrong, and where, in one line; the texts of our own errors as they are."""
     return "; ".join(text.removesuffix(" @ $") for text in cattrs.transform_error(error, format_exception=_reason))
@@ -83,6 +88,8 @@ def _truth(value: object) -> bool:
 def _reason(error: BaseException, kind: type | None) -> str:
     if isinstance(error, BillhookError):
         return str(error).removesuffix(".")
+    if literal := _LITERAL.fullmatch(str(error)):
+        return f"{literal[1]!r} is none of {literal[2].replace(chr(39), '')}"
     if isinstance(error, AttributeError):  # cattrs asks whatever is given for its keys
         return "an object with fields was expected"
     text = cattrs.v.format_exception(error, kind)

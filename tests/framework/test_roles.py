@@ -116,7 +116,7 @@ def test_a_preset_is_called_with_options_on_top() -> None:
         ({"needed": 1.5}, r"invalid value, expected int @ \$\.needed"),
         ({"needed": True}, r"invalid value, expected int @ \$\.needed"),
         ({"needed": 1, "flag": "no"}, r"expected bool @ \$\.flag"),
-        ({"needed": 1, "kind": "c"}, r"c not in .* @ \$\.kind"),
+        ({"needed": 1, "kind": "c"}, r"'c' is none of .* @ \$\.kind"),
         ({"needed": 1, "inner": {"width": 2}}, r"extra fields found \(width\) @ \$\.inner"),
         ({"needed": 1, "inner": 5}, r"@ \$\.inner"),
         ({"needed": 1, "factor": -1}, r"^The 'factor' of Rich must not be negative\.$"),

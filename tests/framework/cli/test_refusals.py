@@ -13,7 +13,7 @@ OPTIONS = {
     "--recipe multiprune": "No recipe is named 'multiprune'. Did you mean 'multipruner'?",
     "--recipe sleb --set selector.rase=1": "has no option 'rase'. Did you mean 'race'",
     "--recipe shortgpt --set objective.kl=0.5": "no objective is named. Add --objective NAME",
-    "--recipe shortgpt --set repair.when=late": "The repair got a wrong option: late not in",
+    "--recipe shortgpt --set repair.when=late": "got a wrong option: 'late' is none of winner, trial, final @ $.when.",
     "--recipe shortgpt --set repair.closng=1": "closng",
     "--recipe blockpruner --uniform": "makes them differ (drop-branch) and has no option 'uniform'. Use one that",
     "--recipe shortgpt --race": "has no option 'race'. Leave it out",
