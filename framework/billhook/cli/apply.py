@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 THE_PLANS = "the plan's"
 PUBLISHED = "Published results"
+REPAIRS = "Repair otherwise"
 
 
 def command(
@@ -59,6 +61,24 @@ def command(
             rich_help_panel=options.DATA,
         ),
     ] = False,
+    estimator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Repairs.", rich_help_panel=REPAIRS, show_default=THE_PLANS),
+    ] = None,
+    merger: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Puts the repair in.", rich_help_panel=REPAIRS, show_default=THE_PLANS),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="ROLE.OPTION=VALUE",
+            help="Change an option of the estimator, the merger or the repair: repair.target=dense; may be repeated.",
+            rich_help_panel=REPAIRS,
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -77,19 +97,17 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Make the cuts of PLAN in MODEL again, repaired the same way. On the same data: the same weights."""
+    """Make the cuts of PLAN in MODEL again, repaired the same way or otherwise. On the same data: the same weights."""
     import attrs
 
     from billhook import applying
     from billhook.cli import inputs, output
     from billhook.cli.progress import ProgressBars
     from billhook.cli.sources import source_of
-    from billhook.pruner import Pruner
-    from billhook.published import Published
 
     inputs.check_output(out, overwrite, model)
     given = _read(plan, steps, reorder)
-    pruner = Pruner(estimator="billhook:identity") if isinstance(given, Published) else applying.pruner_for(given)
+    pruner = _pruner(given, {"estimator": estimator, "merger": merger}, setting or [])
     cache = inputs.cache_budget(cache_mib)
     source = source_of(calibration) if calibration else None
     data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
@@ -109,6 +127,39 @@ def command(
         with bars.step("saving"):
             path = inputs.save(result, out, overwrite=overwrite, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
+
+
+def _pruner(plan: Plan | Published, names: Mapping[str, str | None], given: Sequence[str]) -> Pruner:
+    """The plan's estimator, merger and repair, but for what is named and set."""
+    import attrs
+
+    from billhook.applying import pruner_for
+    from billhook.cli import inputs
+    from billhook.errors import InvalidConfig
+    from billhook.pruner import Pruner
+    from billhook.published import Published
+    from billhook.registry import StrategySpec
+
+    settings = inputs.parse_settings(given)
+    if isinstance(plan, Published):
+        if settings or any(names.values()):
+            raise InvalidConfig(
+                "The cuts of published results are made and not repaired: leave out --estimator, --merger and --set. "
+                "To repair them, apply the checkpoint that this makes, with an --estimator."
+            )
+        return Pruner(estimator="billhook:identity")
+    if others := [role for role in settings if role not in (*names, "repair")]:
+        raise InvalidConfig(
+            f"The plan says what goes: --set changes the estimator, the merger and the repair here; got {others[0]!r}."
+        )
+
+    def spec(role: str) -> StrategySpec:
+        name = names[role]
+        own = StrategySpec(name=name) if name else cast("StrategySpec", getattr(plan, role))
+        return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
+
+    repair = inputs.repair(settings, plan.repair)
+    return pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger"), repair=repair))
 
 
 def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
@@ -178,14 +229,17 @@ def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given
     import attrs
 
     from billhook import applying
+    from billhook.calibration import Calibration
     from billhook.errors import InvalidConfig
     from billhook.published import Published
 
     changes = {name: value for name, value in given.items() if value is not None}
-    if isinstance(plan, Published) or plan.calibration == applying.NO_DATA:
+    idle = isinstance(plan, Published) or not applying.needs_data(pruner)
+    if isinstance(plan, Published) or (idle and plan.calibration == applying.NO_DATA):
         if changes or any_calibration:
             raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")
         return None
-    if not changes and not applying.needs_data(pruner):
+    if idle and not changes:
         return None
-    return attrs.evolve(applying.calibration_of(plan), **changes)
+    made_without = plan.calibration == applying.NO_DATA
+    return attrs.evolve(Calibration() if made_without else applying.calibration_of(plan), **changes)

@@ -142,9 +142,8 @@ def strategies(
     return made
 
 
-def repair(settings: Settings, recipe: Recipe | None = None) -> Repair:
-    """The recipe's way to repair, or the pruner's, with the given options."""
-    base = Repair() if recipe is None else recipe.repair
+def repair(settings: Settings, base: Repair) -> Repair:
+    """``base`` with the given options."""
     options = {**attrs.asdict(base), **settings.get("repair", {})}
     return cast(Repair, build(cast("Any", Repair), options, "repair"))
 

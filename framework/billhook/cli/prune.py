@@ -147,6 +147,7 @@ def command(
     from billhook.cli.sources import source_of
     from billhook.pruner import Pruner
     from billhook.registry import default_registry
+    from billhook.repair import Repair
 
     if out is not None:
         inputs.check_output(out, overwrite, model)
@@ -159,7 +160,7 @@ def command(
     settings = inputs.parse_settings(setting or [])
     recipe = recipe or _own(selector, layers, spans)
     chosen = _strategies(recipe, names, settings, spans, uniform=uniform, race=race)
-    repair = inputs.repair(settings, default_registry().recipe(recipe) if recipe else None)
+    repair = inputs.repair(settings, default_registry().recipe(recipe).repair if recipe else Repair())
     kept_in = _journal(chosen, out, journal, no_journal, dry_run)
     cache = inputs.cache_budget(cache_mib)
     data = Calibration(

@@ -75,6 +75,58 @@ def test_a_file_that_is_no_plan_is_refused_before_the_model_is_looked_for(run: R
     assert "This is not a plan" in done.err
 
 
+def test_the_same_cuts_can_be_repaired_otherwise(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = ("--estimator", "ridge", "--merger", "refit", "--set", "estimator.strength=0.5")
+    otherwise = ("--set", "estimator.toward=zero", "--set", "repair.weights=stream")
+    assert run("prune", checkpoint, "--out", tmp_path / "first", "--layers", 2, *own, *data).code == 0
+    done = run("apply", tmp_path / "first", checkpoint, "--out", tmp_path / "second", *otherwise)
+    assert done.code == 0, done.err
+    wanted = run("prune", checkpoint, "--out", tmp_path / "wanted", "--layers", 2, *own, *otherwise, *data)
+    assert wanted.code == 0
+    assert Plan.load(tmp_path / "second") == Plan.load(tmp_path / "wanted")
+    ours, theirs, before = (weights(tmp_path / name) for name in ("second", "wanted", "first"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert any(not torch.equal(ours[name], before[name]) for name in before)
+
+
+def test_cuts_made_without_data_can_be_repaired_with_some(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "published.json").write_text(json.dumps({"1": [["mlp", 2]]}))
+    assert run("apply", tmp_path / "published.json", checkpoint, "--out", tmp_path / "cut").code == 0
+    arguments = ("apply", tmp_path / "cut", checkpoint, "--out", tmp_path / "repaired", "--estimator", "ridge")
+    done = run(*arguments, *data)
+    assert done.code == 0, done.err
+    ours, before = weights(tmp_path / "repaired"), weights(tmp_path / "cut")
+    changed = {name for name in before if not torch.equal(ours[name], before[name])}
+    assert changed == {"model.layers.2.self_attn.o_proj.weight", "model.layers.2.self_attn.o_proj.bias"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "selector.tokens=3"), "The plan says what goes: --set changes the estimator, the merger and the"),
+        (("--estimator", "rigde"), "Did you mean 'ridge'"),
+        (("--set", "repair.target=past"), "'past' is none of dense, present, halfway"),
+    ],
+)
+def test_what_a_plan_cannot_be_told_is_refused(
+    run: Run, checkpoint: Path, pruned: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run("apply", pruned, checkpoint, "--out", tmp_path / "again", *arguments)
+    assert done.code == 1
+    assert message in done.err
+
+
+def test_published_cuts_are_not_repaired_at_once(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "published.json").write_text(json.dumps({"1": [["mlp", 2]]}))
+    done = run("apply", tmp_path / "published.json", checkpoint, "--out", tmp_path / "again", "--estimator", "ridge")
+    assert done.code == 1
+    assert "published results are made and not repaired" in done.err
+
+
 # Published results
 
 MULTIPRUNER = {
