@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check slow gpu bench bench-search bench-recipes bench-leaderboard docs clean
+.PHONY: demo test check slow gpu bench bench-search bench-recipes bench-leaderboard bench-ablations docs clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python benchmarks/demo.py
@@ -38,6 +38,9 @@ bench-recipes: $(VENV)/demo.stamp $(VENV)/dev.stamp
 
 bench-leaderboard: $(VENV)/demo.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.leaderboard $(LEADERBOARD)
+
+bench-ablations: $(VENV)/demo.stamp $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.ablations $(ABLATIONS)
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/build_reference.py

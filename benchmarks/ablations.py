@@ -1,0 +1,170 @@
+"""Ablations of the recipe billhook: what each ingredient buys, one left out or exchanged at a time.
+
+    python -m benchmarks.ablations --text wikitext2=wiki.test.raw --text c4=c4-end.jsonl \\
+        --calibration wiki.valid.raw --calibration c4-beginning.jsonl
+
+Rows that repair otherwise make the very cuts of the first row; rows that choose otherwise are repaired as it is. All
+are calibrated on the same tokens and measured on the same tokens. What is measured on must not be calibrated on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import transformers
+from benchmarks.leaderboard import WIDTH, parse_texts
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from billhook import BillhookError, Budget, Calibration, Pruner, PruneResult, Tokens, apply, evaluate, load
+from billhook.cli.sources import source_of
+from billhook.evaluation import held_out
+from billhook_strategies.curvature import Curvature
+from billhook_strategies.even import Even
+from billhook_strategies.fold import Fold
+from billhook_strategies.identity import Identity
+from billhook_strategies.recipes import BILLHOOK
+from billhook_strategies.ridge import Ridge
+
+DENSE, OWN = "dense", "billhook"
+
+REPAIRS: Mapping[str, Mapping[str, Any]] = {
+    "not repaired": {"estimator": Identity()},
+    "a map behind the writer": {"merger": Fold()},
+    "toward the dense stream": {"repair": attrs.evolve(BILLHOOK.repair, target="dense")},
+    "toward the present stream": {"repair": attrs.evolve(BILLHOOK.repair, target="present")},
+    "errors relative to the stream": {"repair": attrs.evolve(BILLHOOK.repair, weights="stream")},
+    "ridge 0.01": {"estimator": Ridge(strength=0.01)},
+    "ridge 0.0001": {"estimator": Ridge(strength=0.0001)},
+    "a closing pass": {"repair": attrs.evolve(BILLHOOK.repair, closing=1)},
+}
+"""The same cuts, repaired otherwise."""
+
+CHOICES: Mapping[str, Mapping[str, Any]] = {
+    "one width for all": {"selector": Curvature(uniform=True)},
+    "one width for all, by inputs": {"selector": Even()},
+    "statistics of 4,096 tokens": {"selector": Curvature(tokens=4096)},
+    "eliminated with ridge 0.01": {"selector": Curvature(ridge=0.01)},
+    "attention heads too": {"selector": Curvature(heads=True)},
+}
+"""Other cuts, repaired as by the recipe."""
+
+ROWS = (DENSE, OWN, *REPAIRS, *CHOICES)
+
+
+@attrs.frozen
+class Bench:
+    """The model, its data, and the cuts of the recipe once they are chosen."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    calibration: Calibration
+    budget: Budget
+    texts: Mapping[str, Tokens]
+    _own: list[PruneResult] = attrs.field(factory=list, init=False)
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Make and measure; perplexities by text, seconds."""
+        result = None if name == DENSE else self._made(name)
+        model = self.model if result is None else result.model
+        seconds = {} if result is None else result.metrics
+        return {
+            "row": name,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "choosing": seconds.get("seconds_selecting", 0.0),
+            "repairing": seconds.get("seconds_repairing", 0.0),
+            "perplexity": {text: evaluate(model, self.tokenizer, rows).perplexity for text, rows in self.texts.items()},
+        }
+
+    def own(self) -> PruneResult:
+        """The recipe's model; made once."""
+        if not self._own:
+            self._own.append(self._prune(BILLHOOK.pruner()))
+        return self._own[0]
+
+    def _made(self, name: str) -> PruneResult:
+        if name in CHOICES:
+            return self._prune(BILLHOOK.pruner(**CHOICES[name]))
+        if name == OWN:
+            return self.own()
+        pruner = BILLHOOK.pruner(**REPAIRS[name])
+        return apply(self.own().plan, self.model, self.tokenizer, calibration=self.calibration, pruner=pruner)
+
+    def _prune(self, pruner: Pruner) -> PruneResult:
+        return pruner.prune(self.model, self.tokenizer, calibration=self.calibration, budget=self.budget)
+
+
+def show(rows: Sequence[dict[str, Any]]) -> Table:
+    """Perplexity and excess loss ln(PPL / PPL of the dense model) by text, parameters, seconds."""
+    dense = rows[0]
+    table = Table()
+    for column in ("", *(f"{text} {what}" for text in dense["perplexity"] for what in ("PPL", "excess"))):
+        table.add_column(column, justify="right" if column else "left")
+    for column in ("removed", "s to choose", "s to repair"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        figures = [
+            text
+            for name, value in row["perplexity"].items()
+            for text in (f"{value:.3f}", f"{math.log(value / dense['perplexity'][name]):.3f}")
+        ]
+        removed = 1 - row["parameters"] / dense["parameters"]
+        table.add_row(row["row"], *figures, f"{removed:.1%}", f"{row['choosing']:.0f}", f"{row['repairing']:.0f}")
+    return table
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--model", default="smollm2")
+    found.add_argument("--device", default="cpu")
+    found.add_argument("--text", action="append", metavar="[NAME=]SOURCE", help="measured on; the built-in one if none")
+    found.add_argument("--calibration", action="append", metavar="SOURCE[=WEIGHT]", help="the built-in one if none")
+    found.add_argument("--ratio", type=float, default=0.2, help="of all parameters")
+    found.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=f"of {list(ROWS)}")
+    found.add_argument("--samples", type=int, default=64, help="calibration rows")
+    found.add_argument("--seqlen", type=int, default=512, help="tokens in a calibration row")
+    found.add_argument("--seed", type=int, default=0, help="of the calibration rows")
+    found.add_argument("--tokens", type=int, default=16384, help="of each text, from its end")
+    found.add_argument("--eval-seqlen", type=int, default=1024, help="tokens in a row that is measured on")
+    found.add_argument("--json", type=Path, metavar="FILE", help="all figures; written after every row")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, print."""
+    options = parser().parse_args(arguments)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    rows: list[dict[str, Any]] = []
+    try:
+        sources = parse_texts(options.text, options.calibration)
+        model, tokenizer = load(options.model, device=options.device)
+        shape = {"seqlen": options.eval_seqlen, "tokens": options.tokens}
+        texts = {name: held_out(source, tokenizer, **shape) for name, source in sources.items()}
+        data = Calibration(
+            source=source_of(options.calibration), samples=options.samples, seqlen=options.seqlen, seed=options.seed
+        )
+        data = attrs.evolve(data, source=data.tokenize(tokenizer, model))
+        bench = Bench(model, tokenizer, data, Budget(parameters=options.ratio), texts)
+        for name in ROWS:
+            if name == DENSE or name in options.rows:
+                rows.append(bench.row(name))
+                print(f"{name}: {rows[-1]['perplexity']}", file=sys.stderr, flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    except BillhookError as error:
+        sys.exit(f"ablations: {error}")
+    Console(width=WIDTH).print(show(rows))
+
+
+if __name__ == "__main__":
+    main()
