@@ -117,7 +117,8 @@ def show(rows: Sequence[dict[str, Any]]) -> Table:
             for text in (f"{value:.3f}", f"{math.log(value / dense['perplexity'][name]):.3f}")
         ]
         removed = 1 - row["parameters"] / dense["parameters"]
-        table.add_row(row["row"], *figures, f"{removed:.1%}", f"{row['choosing']:.0f}", f"{row['repairing']:.0f}")
+        chosen = "" if row["row"] in (DENSE, *REPAIRS) else f"{row['choosing']:.0f}"
+        table.add_row(row["row"], *figures, f"{removed:.1%}", chosen, f"{row['repairing']:.0f}" if removed else "")
     return table
 
 

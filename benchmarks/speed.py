@@ -4,8 +4,8 @@
     python benchmarks/speed.py --device cuda --shape 1b     a 1B-shaped Llama with random weights
     python benchmarks/speed.py --work curvature repair      some of the rows
 
-`repair` solves every MLP's writer anew after a third of all channels is gone; `closing` solves all writers of the
-model, attention too; `curvature` is the recipe billhook's selection alone.
+The last rows are parts of the recipe billhook: `curvature` chooses, `repair` solves every MLP's writer anew when a
+third of all channels is gone, `closing` solves one, and then all writers of the model, attention too.
 
 Each row runs in a process of its own, on the same rows of tokens, and is timed after a warm-up batch. `forwards` is
 its time in bare forward passes over the same tokens, `share` the tokens it works through per second as a share of
@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import attrs
 import psutil
 import torch
 import transformers
@@ -36,10 +37,10 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
-from billhook import Budget, CacheBudget, Calibration, KeepChannels, Pruner, Repair, Tokens, load
+from billhook import Budget, CacheBudget, Calibration, KeepChannels, Pruner, Tokens, load
 from billhook.activation_cache import MIB
 from billhook.applying import Planned
-from billhook_strategies.curvature import Curvature
+from billhook_strategies.recipes import BILLHOOK
 
 ESTIMATORS = ("identity", "diagonal", "orthogonal", "least-squares", "ridge", "cosine")
 PASSES = ("curvature", "repair", "closing")
@@ -148,14 +149,16 @@ def passes(name: str, cache_mib: int) -> Callable[[PreTrainedModel, Tensor, int]
         cuts = tuple(KeepChannels(number, keep) for number in reversed(range(model.config.num_hidden_layers)))
         if name == "closing":
             cuts = cuts[-1:]  # a closing pass follows a cut, and all writers are solved whatever went
-        pruner = Pruner(
-            selector=Curvature() if name == "curvature" else Planned(cuts),
-            estimator="identity" if name == "curvature" else "ridge",
-            merger="refit",
-            repair=Repair(when="final", target="halfway") if name == "repair" else Repair(closing=name == "closing"),
+        pruner = BILLHOOK.pruner(
             cache=CacheBudget(host=cache_mib * MIB, device=cache_mib * MIB),
             tokens_per_batch=ROWS_PER_BATCH * rows.shape[1],
         )
+        if name == "curvature":
+            pruner = attrs.evolve(pruner, estimator="identity")
+        else:
+            pruner = attrs.evolve(pruner, selector=Planned(cuts))
+        if name == "closing":
+            pruner = attrs.evolve(pruner, repair=attrs.evolve(BILLHOOK.repair, closing=1))
         pruner.prune(model, calibration=Tokens.from_batches(rows.cpu()), budget=Budget(parameters=0.2))
 
     return run

@@ -121,9 +121,9 @@ def billhook_after_prune(result: PruneResult) -> None:
 def billhook_on_progress(stage: str, done: int, total: int | None) -> None:
     """Many times a run: ``done`` of ``total`` steps of ``stage`` are over.
 
-    Stages: ``selecting``, ``estimating``, ``scoring`` and ``comparing`` in steps of one batch; ``fitting`` of one
-    epoch; ``eliminating`` (which units of a branch can go) and ``repairing`` (at the end) of one branch; those of
-    plugins. ``total`` is None where it is not known. Must be quick, and must not change anything.
+    Stages: ``selecting``, ``estimating``, ``scoring`` and ``comparing`` in steps of one batch; ``writing text`` of one
+    token; ``fitting`` of one epoch; ``eliminating`` (which units of a branch can go) and ``repairing`` (at the end) of
+    one branch; those of plugins. ``total`` is None where it is not known. Must be quick, and must not change anything.
     """
 
 

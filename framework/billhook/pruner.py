@@ -203,9 +203,7 @@ class _Run:
         cut.check(state.model)
         if self.pruner.repair.when == "final" and self.repairer.repairs:
             linear_map, figures = None, report.CutReport(cut=cut)
-            site = cut.repair_site(state.model)
-            if site is not None:
-                self.donors[cut] = site.layer, site.branch
+            self._put_off(state, cut)
         else:
             solve = functools.partial(self.repairer.solve, state) if state.trials is None else state.trials.repair
             linear_map, figures = solve(cut)
@@ -216,6 +214,20 @@ class _Run:
         self.reports.append(figures)
         logger.trace("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
         self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
+
+    def _put_off(self, state: PruningState, cut: Cut) -> None:
+        """Note the donor of a cut that is about to be made; what counted on a donor that goes now counts on it, too."""
+        site = cut.repair_site(state.model)
+        after = state.model.copy()
+        cut.remove_from(after)
+        left = {*branches_of(after)}
+        concerned = [cut, *(other for other, place in self.donors.items() if place not in left)]
+        for one in concerned:
+            self.donors.pop(one, None)
+            if site is None:
+                logger.warning("{} cannot be repaired: nothing that is left stands before it.", one)
+            else:
+                self.donors[one] = site.layer, site.branch
 
     def _repair_finally(self, state: PruningState, tokens: Tokens) -> None:
         """The donors that were not repaired when their cuts were made; then the closing passes. On all tokens."""

@@ -28,8 +28,9 @@ class SiteReport:
         held_out: squared error on the tokens held out, as a share of that of doing nothing; NaN if there are none. A
             repair of 1 or more is not made.
         token_count: tokens behind these figures.
-        massive_count: of these, tokens with massive activations: the dense stream to be reached is over
-            :data:`billhook.massive.MASSIVE` times as long as the median token's.
+        massive_count: of these, tokens with massive activations: the stream to be reached is over
+            :data:`billhook.massive.MASSIVE` times as long as the median one of its batch. 0 where nobody counts, in
+            repairs on trial and of readers.
         notes: assumptions and fall-backs of the estimator, in words.
     """
 
@@ -56,7 +57,7 @@ class CutReport(SiteReport):
     Attributes:
         cut: what went.
         score: the objective without it, as the search that chose it found; NaN if nobody searched.
-        seconds: collecting, solving and merging.
+        seconds: collecting, solving and merging; without a repair that waited for the end.
     """
 
     cut: Cut

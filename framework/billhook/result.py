@@ -27,7 +27,8 @@ class PruneResult:
             objectives if one was given.
         reports: one for each cut: how well it was repaired. Of cuts that were repaired together at the end, each has
             the figures of its donor.
-        repairs: one for each writer that was solved anew at the end, or in a closing pass, in the order of the work.
+        repairs: one for each writer that was solved anew at the end, or in a closing pass, in the order of the work;
+            and before it one for what its branch reads the stream with, if ``readers`` are solved (a note says so).
         tokenizer: the one that was given, carried along into checkpoints.
     """
 

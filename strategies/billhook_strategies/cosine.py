@@ -35,7 +35,7 @@ class Cosine(Estimator):
         l1, l2: penalties on the entries of T, added to the mean loss as ``l1·mean|T| + l2·mean T²``. ``irls`` knows
             no ``l1``.
         rescale: afterwards, scale T by the factor that fits best in least squares. The approximate loss does not
-            see the length of ``X T``.
+            see the length of ``X T``; gradients hardly change it, ``irls`` does, and is always scaled.
 
     Starts at what changes nothing. Rows whose target is zero have no direction and are left out. Deterministic: batches
     come in a fixed order.
@@ -78,7 +78,8 @@ class Cosine(Estimator):
         found = weight.detach()
         if not (bool(torch.isfinite(found).all()) and math.isfinite(loss)):
             raise SingularProblem(
-                f"The cosine loss diverged (last value {loss}). Use a smaller learning_rate, or 'least-squares'."
+                f"The cosine loss diverged (last value {loss}). Use a smaller learning_rate (of 'adam'), or "
+                f"'least-squares'."
             )
         logger.trace("cosine loss {:.5f} after {} epochs", loss, self.epochs)
         return LinearMap(self._factor(regression, found) * found)
@@ -155,7 +156,7 @@ class Cosine(Estimator):
         return total / count
 
     def _factor(self, regression: Regression, weight: Tensor) -> float:
-        if not self.rescale:
+        if not (self.rescale or (self.optimizer == "irls" and self.form == "approximate")):
             return 1.0
         moments = regression.moments()
         found = weight.to(moments.xx)

@@ -1,9 +1,10 @@
 """A least-squares problem that touches the cosine loss: solved again and again, it minimises it (IRLS).
 
-For a row with the prediction ``p`` and the target ``r``, ``1 − cos(p, r)`` and ``w/2 ‖p − t‖²`` have the same gradient
-at the present prediction ``p₀`` if ``w = cos / ‖p₀‖²`` and ``t = (‖p₀‖ / cos) · r/‖r‖``. The minimum of the sum over
-rows is the next prediction; where it no longer moves, the gradient of the cosine loss is zero. At ``p₀ = r`` the weight
-is ``1/‖r‖²``: the first step of this is ``Repair(weights="residual")``.
+For a row with the prediction ``p`` and the target ``r``, ``1 − cos(p, r)`` has the gradient
+``g = (cos · p/‖p‖ − r/‖r‖) / ‖p‖``. The square ``w/2 ‖p − t‖²`` with ``t = p₀ − g/w`` has the same one at the present
+prediction ``p₀``, whatever w is; ``w = cos / ‖p₀‖²`` makes it ``t = (‖p₀‖ / cos) · r/‖r‖``, a point in the wanted
+direction. The minimum of the sum over rows is the next prediction; where it no longer moves, the gradient of the cosine
+loss is zero. Near ``p₀ = r`` the weight is ``1/‖r‖²``, that of ``Repair(weights="residual")``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from billhook import Moments, Rows
+from billhook.site_moments import power_of_two
 from billhook_strategies.normal_equations import minimise
 
 LEAST_COSINE = 0.1
-"""Rows that point elsewhere count as if they had this cosine: the surrogate has no minimum at 0 or below."""
+"""The weight of rows that point elsewhere is as if they had this cosine: at 0 or below the square has no minimum."""
 
 
 def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> None:
@@ -32,10 +34,13 @@ def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> 
     wanted, present = rows.residual + base, rows.x @ weight + base
     lengths, wanted_lengths = present.norm(dim=-1), wanted.norm(dim=-1)
     alive = (lengths > 0) & (wanted_lengths > 0)
-    cosines = cosine_similarity(present, wanted, dim=-1).clamp_min(LEAST_COSINE)
-    targets = wanted * (lengths / (cosines * wanted_lengths))[:, None] - base
-    weights = cosines.double() / lengths.double().square()
-    sums.add(rows.x[alive], targets[alive], weights[alive])
+    p, r = present[alive], wanted[alive]
+    length, direction = lengths[alive, None], r / wanted_lengths[alive, None]
+    cosine = cosine_similarity(p, r, dim=-1)[:, None]
+    # powers of two keep products of bfloat16 numbers exact; any weight will do
+    weights = power_of_two(cosine.clamp_min(LEAST_COSINE).double() / length.double().square()).squeeze(1)
+    gradient = (cosine * p / length - direction) / length
+    sums.add(rows.x[alive], p - gradient / weights[:, None].to(p) - base[alive], weights)
 
 
 def minimum(sums: Moments, weight: Tensor, *, l2: float) -> Tensor:

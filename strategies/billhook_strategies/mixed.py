@@ -89,16 +89,13 @@ class Mixed(Selector):
         """Cuts until the dense model has lost what the budget says, or less than a part of a branch more."""
         target, begin = budget.parameter_count(state.dense), state.removed_parameters
         refuse_hopeless(state, target, self._removable(state.model))
-        number, started = 0, time.perf_counter()
+        number, pace = 0, _Pace(target)
         while state.removed_parameters < target:
             number += 1
             share = min(1.0, number / self.rounds)
             quota = begin + math.ceil((target - begin) * share)
             if state.removed_parameters < quota:
-                gone = state.removed_parameters - begin
-                spent = time.perf_counter() - started
-                left = spent * (target - begin - gone) / gone if gone else math.nan
-                yield from self._round(state, quota, functools.partial(_progress, state, number, target, left))
+                yield from self._round(state, quota, functools.partial(_progress, state, number, pace))
 
     def _round(self, state: PruningState, quota: int, tell: Callable[[list[Decision], int], None]) -> Iterator[Cut]:
         journal = state.journal
@@ -219,9 +216,23 @@ def _narrowing(place: Place, keep: tuple[int, ...]) -> KeepChannels | KeepHeads:
     return KeepChannels(number, keep) if branch == "mlp" else KeepHeads(number, keep)
 
 
-def _progress(
-    state: PruningState, number: int, target: int, seconds_left: float, decisions: list[Decision], candidates: int
-) -> None:
+@attrs.define
+class _Pace:
+    """How fast parameters go, since the first round that no journal knew."""
+
+    target: int
+    began: float = math.nan
+    removed: int = 0
+
+    def seconds_left(self, removed: int) -> float:
+        """NaN in that round."""
+        if math.isnan(self.began):
+            self.began, self.removed = time.perf_counter(), removed
+        gone = removed - self.removed
+        return (time.perf_counter() - self.began) * (self.target - removed) / gone if gone else math.nan
+
+
+def _progress(state: PruningState, number: int, pace: _Pace, decisions: list[Decision], candidates: int) -> None:
     """Tell where round ``number`` stands: before the comparison (no decisions yet), or after it."""
     best = min(decisions, key=lambda decision: decision.score, default=None)
     state.on_search(
@@ -232,8 +243,8 @@ def _progress(
             best="" if best is None else str(best.cut),
             best_score=math.nan if best is None else best.score,
             removed=state.removed_parameters,
-            target=target,
-            seconds_left=seconds_left,
+            target=pace.target,
+            seconds_left=pace.seconds_left(state.removed_parameters),
         )
     )
 

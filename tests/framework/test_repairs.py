@@ -319,6 +319,27 @@ def test_what_is_repaired_at_the_end_is_reported() -> None:
             assert getattr(report, name) == getattr(donors[report.cut], name), name
 
 
+def test_a_cut_whose_donor_goes_counts_on_the_donor_of_that_cut() -> None:
+    pruner = Pruner(
+        selector=Planned((DropLayers(4, 5), DropLayers(3, 4))),
+        estimator=Ridge(),
+        merger=Refit(),
+        repair=Repair(when="final"),
+    )
+    result = pruner.prune(tiny_view(num_hidden_layers=6).model, calibration=TOKENS, budget=Budget(layers=2))
+    assert [(found.donor, found.branch) for found in result.repairs] == [(2, "mlp")]
+    assert [(report.donor, report.r_squared) for report in result.reports] == 2 * [(2, result.repairs[0].r_squared)]
+
+
+def test_cuts_that_nothing_stands_before_any_more_are_named(logged: list[str]) -> None:
+    cuts = (DropLayers(1, 2), DropLayers(0, 1))
+    pruner = Pruner(selector=Planned(cuts), estimator=Ridge(), merger=Refit(), repair=Repair(when="final"))
+    result = pruner.prune(tiny_view(num_hidden_layers=6).model, calibration=TOKENS, budget=Budget(layers=2))
+    assert result.repairs == ()
+    for cut in cuts:
+        assert f"{cut} cannot be repaired: nothing that is left stands before it." in logged
+
+
 def solved(dense: ModelView, present: ModelView, number: int, branch: str) -> Tensor:
     """The writer of a branch, solved anew toward the dense stream."""
     from tests.framework.naive_repair import seen, target_of

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from billhook import Budget, CacheBudget, Pruner, TensorRegression
+from billhook import Budget, CacheBudget, Pruner, Rows, TensorRegression
 from billhook.errors import InvalidConfig, SingularProblem
 from billhook.testing import PlantedProblem, planted_problem, tiny_model, tiny_tokens
 from billhook_strategies.cosine import Cosine
@@ -73,19 +73,45 @@ def test_the_first_step_of_adam_goes_down_the_gradient_written_out(form: Form) -
 
 
 @pytest.mark.parametrize("form", ["approximate", "exact"])
+def test_where_irls_stands_still_the_gradient_is_zero_even_if_rows_point_elsewhere(form: Form) -> None:
+    rows = planted_problem(noise=4.0, tokens=400).regression.all_rows
+    found = Cosine(form=form, optimizer="irls", epochs=300).estimate(TensorRegression(rows.x, rows.residual, rows.skip))
+    weight = found.weight.double().requires_grad_()
+    base = rows.skip if form == "exact" else torch.zeros_like(rows.skip)
+    cosine = torch.nn.functional.cosine_similarity(rows.x @ weight + base, rows.residual + base)
+    assert cosine.min() < LEAST_COSINE
+    (gradient,) = torch.autograd.grad((1 - cosine).mean(), weight)
+    (start,) = torch.autograd.grad(_first_loss(rows, base, weight), weight)
+    assert gradient.norm() < 1e-3 * start.norm()  # float32 predictions
+    best = float((found.weight.double() * (rows.x.T @ rows.residual)).sum())
+    if form == "approximate":
+        assert best == pytest.approx(float((rows.x @ found.weight.double()).square().sum()), rel=1e-4)
+
+
+def _first_loss(rows: Rows, base: Tensor, weight: Tensor) -> Tensor:
+    """The loss at the identity, as a function of ``weight``."""
+    identity = weight - weight.detach() + torch.eye(len(weight), dtype=weight.dtype)
+    return (1 - torch.nn.functional.cosine_similarity(rows.x @ identity + base, rows.residual + base)).mean()
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
 def test_the_first_round_of_irls_is_a_weighted_least_squares_problem(form: Form) -> None:
     rows = planted_problem(noise=0.3).regression.all_rows
     near = rows.x + 0.2 * rows.residual
     base = rows.skip if form == "exact" else torch.zeros_like(rows.skip)
     before, wanted = rows.x + base, near + base
     cosine = torch.nn.functional.cosine_similarity(before, wanted)
+    lengths = before.norm(dim=1)
     assert cosine.min() > LEAST_COSINE
-    roots = cosine.sqrt() / before.norm(dim=1)
-    targets = wanted * (before.norm(dim=1) / (cosine * wanted.norm(dim=1)))[:, None] - base
-    solved = torch.linalg.lstsq(rows.x * roots[:, None], targets * roots[:, None]).solution
-    found = Cosine(form=form, optimizer="irls", epochs=1).estimate(TensorRegression(rows.x, near, rows.skip))
+    weights = torch.exp2((cosine / lengths.square()).log2().round())
+    gradient = (cosine[:, None] * before / lengths[:, None] - wanted / wanted.norm(dim=1)[:, None]) / lengths[:, None]
+    targets = before - gradient / weights[:, None] - base
+    roots = weights.sqrt()[:, None]
+    solved = torch.linalg.lstsq(rows.x * roots, targets * roots).solution
+    found = Cosine(form=form, optimizer="irls", epochs=1).estimate(TensorRegression(rows.x, near, rows.skip)).weight
+    scale = float((found * solved).sum() / solved.square().sum()) if form == "approximate" else 1.0
     # predictions and the map are float32
-    torch.testing.assert_close(found.weight, solved.to(found.weight), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, scale * solved.to(found), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["approximate", "exact"])
@@ -110,7 +136,7 @@ def test_irls_leaves_alone_what_the_data_do_not_determine() -> None:
     rows = planted_problem(noise=0.3).regression.all_rows
     blind = rows.x.clone()
     blind[:, -1] = 0
-    found = Cosine(optimizer="irls").estimate(TensorRegression(blind, rows.residual, rows.skip)).weight
+    found = Cosine(form="exact", optimizer="irls").estimate(TensorRegression(blind, rows.residual, rows.skip)).weight
     torch.testing.assert_close(found[-1], torch.eye(8)[-1].to(found))
 
 
@@ -168,7 +194,9 @@ def test_for_lbfgs_the_size_of_batches_does_not_matter() -> None:
 
 
 def test_a_rate_that_diverges_is_an_error() -> None:
-    with pytest.raises(SingularProblem, match=r"cosine loss diverged .* smaller learning_rate, or 'least-squares'"):
+    with pytest.raises(
+        SingularProblem, match=r"cosine loss diverged .* smaller learning_rate \(of 'adam'\), or 'least-"
+    ):
         Cosine(learning_rate=1e30, epochs=3).estimate(planted_problem().regression)
 
 

@@ -241,5 +241,5 @@ def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given
         return None
     if idle and not changes:
         return None
-    made_without = plan.calibration == applying.NO_DATA
-    return attrs.evolve(Calibration() if made_without else applying.calibration_of(plan), **changes)
+    without = plan.calibration == applying.NO_DATA and "source" in changes
+    return attrs.evolve(Calibration() if without else applying.calibration_of(plan), **changes)
