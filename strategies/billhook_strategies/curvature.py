@@ -84,7 +84,7 @@ class Curvature(Selector):
             offers[place] = [Offer(size, _loss(found, count)) for count, size in sizes[place].items()]
             orders[place] = found.order
         taken = _alike(offers, missing) if self.uniform else allocate(offers, missing)
-        logger.debug(
+        logger.info(
             "The loss is to rise by about {:.3f} nats per token.", sum(offers[p][at].loss for p, at in taken.items())
         )
         cuts = {place: _cut(view, place, orders[place], [*sizes[place]][at]) for place, at in taken.items()}

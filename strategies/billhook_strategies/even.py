@@ -59,7 +59,7 @@ class Even(Selector):
         most = sum(Candidate.of(cut, state.model).parameters for cut in narrowest)
         refuse_hopeless(state, target, most)
         width = self._width(state.model, layers, target - state.removed_parameters)
-        logger.debug("Every MLP keeps {} channels.", width)
+        logger.info("Every MLP keeps {} channels.", width)
         for chunk in self._chunks(state.model, layers):
             for number, values in self._values(state, chunk, width).items():
                 if state.removed_parameters >= target:
