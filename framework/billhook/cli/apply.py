@@ -61,22 +61,13 @@ def command(
             rich_help_panel=options.DATA,
         ),
     ] = False,
-    estimator: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Repairs.", rich_help_panel=REPAIRS, show_default=THE_PLANS),
-    ] = None,
-    merger: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Puts the repair in.", rich_help_panel=REPAIRS, show_default=THE_PLANS),
-    ] = None,
+    estimator: Annotated[str | None, options.strategy("Repairs.", REPAIRS, THE_PLANS)] = None,
+    merger: Annotated[str | None, options.strategy("Puts the repair in.", REPAIRS, THE_PLANS)] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="ROLE.OPTION=VALUE",
-            help="Change an option of the estimator, the merger or the repair: repair.target=dense; may be repeated.",
-            rich_help_panel=REPAIRS,
-            show_default=False,
+        options.settings(
+            "Change an option of the estimator, the merger or the repair: repair.target=dense; may be repeated.",
+            REPAIRS,
         ),
     ] = None,
     steps: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,16 @@ def _set_verbosity(context: typer.Context, verbosity: int) -> None:
     messages = context.find_object(Messages)
     if messages is not None and verbosity:
         messages.show(verbosity)
+
+
+def strategy(help: str, panel: str, default: str | None = None) -> Any:
+    """The option that names a strategy; ``default`` is what the help says of leaving it out."""
+    return typer.Option(metavar="NAME", help=help, rich_help_panel=panel, show_default=default or False)
+
+
+def settings(help: str, panel: str) -> Any:
+    """``--set``."""
+    return typer.Option("--set", metavar="ROLE.OPTION=VALUE", help=help, rich_help_panel=panel, show_default=False)
 
 
 DATA = "Calibration data"

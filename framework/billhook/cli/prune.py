@@ -57,31 +57,13 @@ def command(
             rich_help_panel=STRATEGIES,
         ),
     ] = None,
-    selector: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Chooses.", rich_help_panel=STRATEGIES, show_default="cosine"),
-    ] = None,
-    estimator: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Repairs.", rich_help_panel=STRATEGIES, show_default="least-squares"),
-    ] = None,
-    merger: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Puts the repair in.", rich_help_panel=STRATEGIES, show_default="fold"),
-    ] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Searched by; measured before and after.", rich_help_panel=STRATEGIES),
-    ] = None,
+    selector: Annotated[str | None, options.strategy("Chooses.", STRATEGIES, "cosine")] = None,
+    estimator: Annotated[str | None, options.strategy("Repairs.", STRATEGIES, "least-squares")] = None,
+    merger: Annotated[str | None, options.strategy("Puts the repair in.", STRATEGIES, "fold")] = None,
+    objective: Annotated[str | None, options.strategy("Searched by; measured before and after.", STRATEGIES)] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="ROLE.OPTION=VALUE",
-            help="Set an option of a strategy: selector.windows=2; may be repeated.",
-            rich_help_panel=STRATEGIES,
-            show_default=False,
-        ),
+        options.settings("Set an option of a strategy: selector.windows=2; may be repeated.", STRATEGIES),
     ] = None,
     uniform: Annotated[
         bool,
