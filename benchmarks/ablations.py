@@ -19,14 +19,13 @@ from typing import Any
 
 import attrs
 import transformers
-from benchmarks.leaderboard import WIDTH, parse_texts
+from benchmarks.options import WIDTH, check_texts, measuring, read_texts
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from billhook import BillhookError, Budget, Calibration, Pruner, PruneResult, Tokens, apply, evaluate, load
 from billhook.cli.sources import source_of
-from billhook.evaluation import held_out
 from billhook_strategies.curvature import Curvature
 from billhook_strategies.even import Even
 from billhook_strategies.fold import Fold
@@ -124,18 +123,12 @@ def show(rows: Sequence[dict[str, Any]]) -> Table:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--model", default="smollm2")
-    found.add_argument("--device", default="cpu")
-    found.add_argument("--text", action="append", metavar="[NAME=]SOURCE", help="measured on; the built-in one if none")
-    found.add_argument("--calibration", action="append", metavar="SOURCE[=WEIGHT]", help="the built-in one if none")
+    found = measuring(__doc__, tokens=16384)
     found.add_argument("--ratio", type=float, default=0.2, help="of all parameters")
     found.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=f"of {list(ROWS)}")
     found.add_argument("--samples", type=int, default=64, help="calibration rows")
     found.add_argument("--seqlen", type=int, default=512, help="tokens in a calibration row")
     found.add_argument("--seed", type=int, default=0, help="of the calibration rows")
-    found.add_argument("--tokens", type=int, default=16384, help="of each text, from its end")
-    found.add_argument("--eval-seqlen", type=int, default=1024, help="tokens in a row that is measured on")
     found.add_argument("--json", type=Path, metavar="FILE", help="all figures; written after every row")
     return found
 
@@ -147,10 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformers.logging.disable_progress_bar()
     rows: list[dict[str, Any]] = []
     try:
-        sources = parse_texts(options.text, options.calibration)
+        check_texts(options)
         model, tokenizer = load(options.model, device=options.device)
-        shape = {"seqlen": options.eval_seqlen, "tokens": options.tokens}
-        texts = {name: held_out(source, tokenizer, **shape) for name, source in sources.items()}
+        texts = read_texts(options, tokenizer)
         data = Calibration(
             source=source_of(options.calibration), samples=options.samples, seqlen=options.seqlen, seed=options.seed
         )

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import Any, cast
 import attrs
 import transformers
 from benchmarks.contestants import DENSE, OWN, PUBLISHED, REPAIRED, Contestants, Made, Place
+from benchmarks.options import WIDTH, check_texts, measuring, read_texts
 from benchmarks.standings import Standings
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,11 +40,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import billhook
 from billhook import BillhookError, Plan, Pruner, PruneResult, Tokens, accuracy, evaluate, load
 from billhook.cli.evaluate import parse_tasks
-from billhook.cli.sources import weighed
 from billhook.errors import InvalidConfig, UnknownStrategy
-from billhook.evaluation import held_out
 from billhook.task import Task
-from billhook.text_source import BUILTIN_EVALUATION
 from billhook_strategies.recipes import BILLHOOK
 
 REPAIR, ESTIMATOR, MERGER = BILLHOOK.repair, BILLHOOK.estimator, BILLHOOK.merger
@@ -53,9 +50,6 @@ REPAIR, ESTIMATOR, MERGER = BILLHOOK.repair, BILLHOOK.estimator, BILLHOOK.merger
 ROWS = (*(row for name in PUBLISHED for row in (name, name + REPAIRED)), OWN)
 BEST = "best"
 """For --accuracy-rows: of the published ones, that with the least excess loss."""
-
-WIDTH = 400
-"""Characters a table may take. It takes what it needs: a pipe's 80 would break figures in two."""
 
 
 @attrs.frozen
@@ -196,25 +190,6 @@ def claim(work: Path, ours: dict[str, Any]) -> None:
     write(file, merged)
 
 
-def parse_texts(given: Sequence[str] | None, calibration: Sequence[str] | None) -> dict[str, str]:
-    """Name and source of each ``--text``.
-
-    Raises:
-        InvalidConfig: two have one name, or one is calibrated on.
-    """
-    found: dict[str, str] = {}
-    for text in given or [f"builtin={BUILTIN_EVALUATION}"]:
-        name, equals, source = text.partition("=")
-        if not equals or "/" in name:  # no name was given; the path may hold a = of its own
-            name, source = re.sub(r"\.\w+$", "", Path(text).name), text
-        if name in found:
-            raise InvalidConfig(f"Two texts are called {name!r}: name one of them, --text NAME={source}.")
-        if any(Path(weighed(each)[0]).resolve() == Path(source).resolve() for each in calibration or []):
-            raise InvalidConfig(f"{source} is calibrated on, so it cannot be measured on: give separate files.")
-        found[name] = source
-    return found
-
-
 def known_rows(asked: Sequence[str]) -> list[str]:
     """The rows, without one whose recipe nobody offers."""
     try:
@@ -253,18 +228,12 @@ def places(options: argparse.Namespace) -> Iterator[Place]:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--model", default="smollm2")
-    found.add_argument("--device", default="cpu")
-    found.add_argument("--text", action="append", metavar="[NAME=]SOURCE", help="measured on; the built-in one if none")
-    found.add_argument("--calibration", action="append", metavar="SOURCE[=WEIGHT]", help="the built-in one if none")
+    found = measuring(__doc__, tokens=65536)
     found.add_argument("--task", action="append", default=[], metavar="[NAME=]FILE", help="zero-shot questions")
     found.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.2, 0.3], help="of all parameters")
     found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the calibration rows")
     found.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     found.add_argument("--accuracy-rows", nargs="+", choices=[*ROWS, DENSE, BEST], default=list(ROWS))
-    found.add_argument("--tokens", type=int, default=65536, help="of each text, from its end")
-    found.add_argument("--eval-seqlen", type=int, default=1024, help="tokens in a row that is measured on")
     found.add_argument("--limit", type=int, help="ask only the first questions of a task")
     found.add_argument("--samples", type=int, default=32, help="calibration rows")
     found.add_argument("--seqlen", type=int, default=256, help="tokens in a calibration row")
@@ -290,11 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        sources = parse_texts(options.text, options.calibration)
+        check_texts(options)
         tasks = {task.name: task for task in parse_tasks(options.task, options.limit)}
         model, tokenizer = load(options.model, device=options.device)
-        shape = {"seqlen": options.eval_seqlen, "tokens": options.tokens}
-        texts = {name: held_out(source, tokenizer, **shape) for name, source in sources.items()}
+        texts = read_texts(options, tokenizer)
         board = Leaderboard(model, tokenizer, options, texts, tasks)
         common = settings(board)
         claim(options.work, common)

@@ -128,8 +128,7 @@ class Cosine(Estimator):
             sums, total = Moments.empty(regression.d_in, regression.d_out, weight.device), 0.0
             for rows in regression.batches(self.batch_tokens):
                 rows = rows.to(dtype=torch.float32, device=weight.device)
-                total += float(self._summed_loss(rows, weight)[0])
-                add_surrogate(sums, rows, weight, exact=self.form == "exact")
+                total += add_surrogate(sums, rows, weight, exact=self.form == "exact")
             mean = self._mean(total, sums.token_count)
             weight.copy_(minimum(sums, weight, l2=self.l2))
         return mean

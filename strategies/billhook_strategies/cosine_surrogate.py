@@ -15,13 +15,13 @@ from torch.nn.functional import cosine_similarity
 
 from billhook import Moments, Rows
 from billhook.site_moments import power_of_two
-from billhook_strategies.normal_equations import minimise
+from billhook_strategies.normal_equations import minimise, refuse_not_finite
 
 LEAST_COSINE = 0.1
 """The weight of rows that point elsewhere is as if they had this cosine: at 0 or below the square has no minimum."""
 
 
-def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> None:
+def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> float:
     """Add rows to the moments of the problem to be solved next; rows without a direction are left out.
 
     Args:
@@ -29,6 +29,9 @@ def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> 
         rows: float32, on the device of ``weight``.
         weight: the present map, ``[d_in, d_out]`` float32.
         exact: whether the stream is compared, or what is added to it; see :class:`billhook_strategies.cosine.Cosine`.
+
+    Returns:
+        The sum of their cosine losses at ``weight``.
     """
     base = rows.skip if exact else torch.zeros_like(rows.skip)
     wanted, present = rows.residual + base, rows.x @ weight + base
@@ -41,12 +44,17 @@ def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> 
     weights = power_of_two(cosine.clamp_min(LEAST_COSINE).double() / length.double().square()).squeeze(1)
     gradient = (cosine * p / length - direction) / length
     sums.add(rows.x[alive], p - gradient / weights[:, None].to(p) - base[alive], weights)
+    return float((1 - cosine).sum())
 
 
 def minimum(sums: Moments, weight: Tensor, *, l2: float) -> Tensor:
     """Where the surrogate and ``l2·mean T²`` are least, ``[d_in, d_out]`` float64.
 
     Directions that the data do not determine keep what ``weight`` says.
+
+    Raises:
+        SingularProblem: a sum is not finite.
     """
+    refuse_not_finite(sums)
     penalty = 2 * l2 * sums.token_count / weight.numel()  # the loss is a mean, the moments are sums
     return minimise(sums, weight.to(sums.xx) if l2 == 0 else torch.zeros_like(sums.xr), penalty)

@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 
 import pytest
+from tests.framework.search_news import Listening
 
-from billhook import Budget, Pruner, PruneResult, Race, SearchProgress, Selector, hookimpl
+from billhook import Budget, Pruner, PruneResult, Race, SearchProgress, Selector
 from billhook.testing import tiny_model, tiny_tokens
 from billhook_strategies.block_pruner import BlockPruner
 from billhook_strategies.multi_pruner import MultiPruner
@@ -21,17 +22,6 @@ SELECTORS: list[Selector] = [
     Sleb(),
     MultiPruner(shares=(3, 2, 1), channel_group=6),
 ]
-
-
-class Listening:
-    """Notes the news."""
-
-    def __init__(self) -> None:
-        self.news: list[SearchProgress] = []
-
-    @hookimpl
-    def billhook_on_search(self, progress: SearchProgress) -> None:
-        self.news.append(progress)
 
 
 def run(selector: Selector, journal: Path | None = None) -> tuple[list[SearchProgress], PruneResult]:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from billhook import Budget, CacheBudget, Pruner, Rows, TensorRegression
+from billhook import Budget, CacheBudget, Moments, Pruner, Rows, TensorRegression
 from billhook.errors import InvalidConfig, SingularProblem
 from billhook.testing import PlantedProblem, planted_problem, tiny_model, tiny_tokens
 from billhook_strategies.cosine import Cosine
-from billhook_strategies.cosine_surrogate import LEAST_COSINE
+from billhook_strategies.cosine_surrogate import LEAST_COSINE, add_surrogate, minimum
 from billhook_strategies.fixed_windows import FixedWindows
 from tests.strategies import planted_problems
 
@@ -123,6 +123,14 @@ def test_every_round_of_irls_lowers_the_loss(form: Form, problem: PlantedProblem
     ]
     # near the minimum the losses differ by float32's rounding
     assert all(later <= earlier + 1e-5 for earlier, later in itertools.pairwise(losses))
+
+
+def test_a_surrogate_that_is_not_finite_is_an_error() -> None:
+    rows = planted_problem(noise=0.3).regression.all_rows.to(dtype=torch.float32)
+    sums = Moments.empty(8, 8)
+    add_surrogate(sums, rows, torch.full((8, 8), 1e38), exact=True)
+    with pytest.raises(SingularProblem, match="not finite"):
+        minimum(sums, torch.eye(8), l2=0)
 
 
 def test_the_penalty_of_irls_is_that_of_the_others() -> None:

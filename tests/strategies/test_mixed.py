@@ -16,8 +16,6 @@ from billhook import (
     Pruner,
     PruneResult,
     Repair,
-    SearchProgress,
-    hookimpl,
 )
 from billhook.candidate import Candidate
 from billhook.errors import InvalidConfig
@@ -26,6 +24,7 @@ from billhook_strategies.mixed import Mixed
 from billhook_strategies.refit import Refit
 from billhook_strategies.ridge import Ridge
 from tests.framework.naive_search import naive_score
+from tests.framework.search_news import Listening
 
 TOKENS = tiny_tokens(rows=6, seq=10)
 SELECTOR = Mixed(rounds=1, parts=(0.25,), tokens=60, score="weight-l1")
@@ -79,22 +78,11 @@ def test_within_a_round_the_last_in_the_stream_goes_first() -> None:
     assert order == sorted(order, reverse=True)
 
 
-class Watching:
-    """Notes what a search tells."""
-
-    def __init__(self) -> None:
-        self.seen: list[SearchProgress] = []
-
-    @hookimpl
-    def billhook_on_search(self, progress: SearchProgress) -> None:
-        self.seen.append(progress)
-
-
 def test_each_round_tells_what_is_gone_and_what_is_best() -> None:
-    watching = Watching()
+    listening = Listening()
     selector = Mixed(rounds=3, parts=(0.25,), tokens=20, score="weight-l1")
-    result = prune(selector, 0.3, hooks=[watching])
-    before, after = watching.seen[::2], watching.seen[1::2]
+    result = prune(selector, 0.3, hooks=[listening])
+    before, after = listening.news[::2], listening.news[1::2]
     assert [found.step for found in before] == [found.step for found in after] == [1, 2, 3]
     assert all(found.candidates_left == found.candidates and not found.best for found in before)
     assert math.isnan(before[0].seconds_left)
