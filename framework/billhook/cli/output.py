@@ -112,7 +112,7 @@ def cut_table(reports: Sequence[CutReport]) -> Table:
         "held out": [number(report.held_out) for report in reports],
         "tokens": [f"{report.token_count:,}" if report.token_count else NOTHING for report in reports],
         "massive": [f"{report.massive_count:,}" if report.massive_count else NOTHING for report in reports],
-        "seconds": [f"{report.seconds:.1f}" if report.seconds >= 0.05 else NOTHING for report in reports],
+        "seconds": [f"{report.seconds:.1f}" if report.seconds >= 0.5 else NOTHING for report in reports],
     }
     shown = {name: cells for name, cells in columns.items() if set(cells) != {NOTHING}}
     made = table(*shown, left=["dropped"])
@@ -150,7 +150,7 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
     yield from (("note", text) for text in _notes(result.reports))
     if result.repairs:
         refused = sum(not report.helps for report in result.repairs)
-        yield "solved at the end", f"{len(result.repairs)} times" + (f", {refused} without use" if refused else "")
+        yield "final repairs", f"{len(result.repairs)}" + (f", {refused} no help and not made" if refused else "")
     yield "seconds", _stages(metrics, seconds)
     yield "checkpoint", "none, this is only the plan" if path is None else str(path)
 
