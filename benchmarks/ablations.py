@@ -26,12 +26,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from billhook import BillhookError, Budget, Calibration, Pruner, PruneResult, Tokens, apply, evaluate, load
 from billhook.cli.sources import source_of
-from billhook_strategies.curvature import Curvature
-from billhook_strategies.even import Even
-from billhook_strategies.fold import Fold
-from billhook_strategies.identity import Identity
+from billhook_strategies.estimators.identity import Identity
+from billhook_strategies.estimators.ridge import Ridge
+from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.recipes import BILLHOOK
-from billhook_strategies.ridge import Ridge
+from billhook_strategies.selectors.curvature import Curvature
+from billhook_strategies.selectors.even import Even
 
 DENSE, OWN = "dense", "billhook"
 
@@ -86,15 +86,15 @@ class Bench:
     def own(self) -> PruneResult:
         """The recipe's model; made once."""
         if not self._own:
-            self._own.append(self._prune(BILLHOOK.pruner()))
+            self._own.append(self._prune(Pruner.following(BILLHOOK)))
         return self._own[0]
 
     def _made(self, name: str) -> PruneResult:
         if name in CHOICES:
-            return self._prune(BILLHOOK.pruner(**CHOICES[name]))
+            return self._prune(Pruner.following(BILLHOOK, **CHOICES[name]))
         if name == OWN:
             return self.own()
-        pruner = BILLHOOK.pruner(**REPAIRS[name])
+        pruner = Pruner.following(BILLHOOK, **REPAIRS[name])
         return apply(self.own().plan, self.model, self.tokenizer, calibration=self.calibration, pruner=pruner)
 
     def _prune(self, pruner: Pruner) -> PruneResult:

@@ -13,13 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import billhook
 from billhook import Budget, Calibration, Plan, Pruner, PruneResult, Race, Recipe, Tokens
-from billhook.applying import Planned
 from billhook.cli.progress import ProgressBars
 from billhook.cli.sources import source_of
-from billhook.registry import default_registry
-from billhook_strategies.block_pruner import BlockPruner
-from billhook_strategies.multi_pruner import MultiPruner
-from billhook_strategies.sequence import Sequence as Stages
+from billhook.plugins.registry import default_registry
+from billhook.pruning.applying import Planned
+from billhook_strategies.selectors.block_pruner import BlockPruner
+from billhook_strategies.selectors.multi_pruner import MultiPruner
+from billhook_strategies.selectors.sequence import Sequence as Stages
 
 PUBLISHED = {
     "ShortGPT": "shortgpt",
@@ -127,13 +127,13 @@ class Contestants:
     def _at_once(self, place: Place) -> Made:
         """By a recipe that does not search."""
         watch = Stopwatch()
-        result = self._prune(self.recipe(place.row).pruner(), place, watch)
+        result = self._prune(Pruner.following(self.recipe(place.row)), place, watch)
         return Made(result, result.metrics["seconds_selecting"], watch.seconds)
 
     def _searched(self, place: Place) -> Made:
         """By a recipe with a search of its own for each ratio, whose journal makes an interrupted one go on."""
         watch = self._watch(str(place))
-        result = self._prune(self.recipe(place.row).pruner(), place, watch, journal=str(place))
+        result = self._prune(Pruner.following(self.recipe(place.row)), place, watch, journal=str(place))
         return Made(result, watch.steps[-1].seconds, watch.seconds)
 
     def repaired(self, place: Place, plan: Plan, choosing: float) -> Made:
@@ -173,7 +173,7 @@ class Contestants:
         name = f"{name}-{place.ratio:g}-seed{place.seed}"
         if name not in self._found:
             watch = self._watch(name)
-            result = self._prune(recipe.pruner(), place, watch, journal=name)
+            result = self._prune(Pruner.following(recipe), place, watch, journal=name)
             self._found[name] = watch.steps, result.plan
         return self._found[name]
 

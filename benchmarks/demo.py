@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from billhook import Budget, Calibration, Pruner, PruneResult, apply, evaluate, load, recipe
+from billhook import Budget, Calibration, Pruner, PruneResult, apply, evaluate, load
 from billhook.cli.progress import ProgressBars
 
 PROMPT = "The three primary colours are"
@@ -38,7 +38,7 @@ def main() -> None:
     model, tokenizer = load("smollm2")
     with ProgressBars() as bars:
         calibration = Calibration(samples=options.samples)
-        pruner = recipe("billhook").pruner(hooks=[bars])
+        pruner = Pruner.following("billhook", hooks=[bars])
         repaired = pruner.prune(model, tokenizer, calibration=calibration, budget=Budget(parameters=options.ratio))
         cut = apply(repaired.plan, model, tokenizer, calibration=calibration, pruner=Pruner(estimator="identity"))
         figures = [

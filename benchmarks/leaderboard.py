@@ -39,9 +39,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import billhook
 from billhook import BillhookError, Plan, Pruner, PruneResult, Tokens, accuracy, evaluate, load
-from billhook.cli.evaluate import parse_tasks
+from billhook.cli.commands.evaluate import parse_tasks
 from billhook.errors import InvalidConfig, UnknownStrategy
-from billhook.task import Task
+from billhook.evaluation.task import Task
 from billhook_strategies.recipes import BILLHOOK
 
 REPAIR, ESTIMATOR, MERGER = BILLHOOK.repair, BILLHOOK.estimator, BILLHOOK.merger

@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from billhook import Tokens
 from billhook.cli.sources import weighed
+from billhook.data.text_source import BUILTIN_EVALUATION
 from billhook.errors import InvalidConfig
-from billhook.evaluation import held_out
-from billhook.text_source import BUILTIN_EVALUATION
+from billhook.evaluation.perplexity import held_out
 
 WIDTH = 400
 """Characters a table may take. It takes what it needs: a pipe's 80 would break figures in two."""

@@ -42,19 +42,19 @@ from billhook import (
     load,
     recipe,
 )
-from billhook.applying import Planned
 from billhook.cli.progress import ProgressBars
-from billhook.evaluation import held_out
-from billhook.text_source import BUILTIN_EVALUATION
-from billhook_strategies.block_pruner import BlockPruner
-from billhook_strategies.channels import Channels
-from billhook_strategies.cosine import Cosine
-from billhook_strategies.heads import Heads
-from billhook_strategies.identity import Identity
-from billhook_strategies.sequence import Sequence
-from billhook_strategies.short_gpt import ShortGpt
-from billhook_strategies.sleb import Sleb
-from billhook_strategies.window_distance import WindowDistance
+from billhook.data.text_source import BUILTIN_EVALUATION
+from billhook.evaluation.perplexity import held_out
+from billhook.pruning.applying import Planned
+from billhook_strategies.estimators.cosine import Cosine
+from billhook_strategies.estimators.identity import Identity
+from billhook_strategies.selectors.block_pruner import BlockPruner
+from billhook_strategies.selectors.channels import Channels
+from billhook_strategies.selectors.heads import Heads
+from billhook_strategies.selectors.sequence import Sequence
+from billhook_strategies.selectors.short_gpt import ShortGpt
+from billhook_strategies.selectors.sleb import Sleb
+from billhook_strategies.selectors.window_distance import WindowDistance
 
 ROWS = ("billhook", "ShortGPT", "ReplaceMe", "SLEB", "BlockPruner", "MultiPruner", "B+M", "B+A", "M only")
 SHARES = {"MultiPruner": (44, 52, 4), "B+M": (44, 52, 0), "B+A": (44, 0, 4)}

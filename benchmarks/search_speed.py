@@ -27,11 +27,11 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from billhook import CacheBudget, Calibration, Cut, DropBranch, ModelView, PruningState, Race, Search, Tokens, load
-from billhook.activation_cache import MIB
-from billhook.registry import default_registry
-from billhook.scoring import score
-from billhook_strategies.fold import Fold
-from billhook_strategies.perplexity import Perplexity
+from billhook.activations.activation_cache import MIB
+from billhook.plugins.registry import default_registry
+from billhook.search.scoring import score
+from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.objectives.perplexity import Perplexity
 
 SEARCHES = ("naive", "exact", "racing")
 

@@ -38,8 +38,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
 from billhook import Budget, CacheBudget, Calibration, KeepChannels, Pruner, Tokens, load
-from billhook.activation_cache import MIB
-from billhook.applying import Planned
+from billhook.activations.activation_cache import MIB
+from billhook.pruning.applying import Planned
 from billhook_strategies.recipes import BILLHOOK
 
 ESTIMATORS = ("identity", "diagonal", "orthogonal", "least-squares", "ridge", "cosine")
@@ -149,7 +149,8 @@ def passes(name: str, cache_mib: int) -> Callable[[PreTrainedModel, Tensor, int]
         cuts = tuple(KeepChannels(number, keep) for number in reversed(range(model.config.num_hidden_layers)))
         if name == "closing":
             cuts = cuts[-1:]  # a closing pass follows a cut, and all writers are solved whatever went
-        pruner = BILLHOOK.pruner(
+        pruner = Pruner.following(
+            BILLHOOK,
             cache=CacheBudget(host=cache_mib * MIB, device=cache_mib * MIB),
             tokens_per_batch=ROWS_PER_BATCH * rows.shape[1],
         )

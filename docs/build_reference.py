@@ -18,22 +18,22 @@ from typing import Any, cast
 
 import billhook
 import billhook.testing
-from billhook.registry import default_registry
-from billhook.roles import ROLES
+from billhook.plugins.registry import default_registry
+from billhook.roles.role import ROLES
 
 PAGE = Path(__file__).with_name("reference.md")
 
 HANDED_OUT = (
-    ("billhook.cut", ("RepairSite", "Branch")),
-    ("billhook.tokens", ("TokenBatch",)),
-    ("billhook.flow", ("Flow", "Walk")),
-    ("billhook.runner", ("Runner", "OpenBatch", "Written")),
-    ("billhook.evaluation", ("Evaluation",)),
-    ("billhook.task_accuracy", ("PairedDifference",)),
-    ("billhook.task", ("Task", "Question", "read_task")),
-    ("billhook.plan", ("ModelIdentity", "CalibrationRecord")),
-    ("billhook.part_record", ("PartRecord",)),
-    ("billhook.registry", ("StrategySpec", "PluginInfo")),
+    ("billhook.cuts.cut", ("RepairSite", "Branch")),
+    ("billhook.data.tokens", ("TokenBatch",)),
+    ("billhook.activations.flow", ("Flow", "Walk")),
+    ("billhook.activations.runner", ("Runner", "OpenBatch", "Written")),
+    ("billhook.evaluation.perplexity", ("Evaluation",)),
+    ("billhook.evaluation.task_accuracy", ("PairedDifference",)),
+    ("billhook.evaluation.task", ("Task", "Question", "read_task")),
+    ("billhook.plans.plan", ("ModelIdentity", "CalibrationRecord")),
+    ("billhook.data.record", ("PartRecord",)),
+    ("billhook.plugins.registry", ("StrategySpec", "PluginInfo")),
 )
 """What the public names take and return, without being imported from ``billhook`` itself."""
 
@@ -48,8 +48,8 @@ strategies are explained [here](strategies.md).
 - [The package `billhook`](#the-package-billhook)
 - [What it hands out](#what-it-hands-out)
 - [Strategies](#strategies)
-- [For mergers: `billhook.writer`](#for-mergers-billhookwriter)
-- [Checkpoints: `billhook.checkpoint`](#checkpoints-billhookcheckpoint)
+- [For mergers: `billhook.model.writer`](#for-mergers-billhookwriter)
+- [Checkpoints: `billhook.results.checkpoint`](#checkpoints-billhookcheckpoint)
 - [Errors: `billhook.errors`](#errors-billhookerrors)
 - [The test kit: `billhook.testing`](#the-test-kit-billhooktesting)
 """
@@ -61,9 +61,9 @@ def build() -> str:
     """The whole page."""
     parts = [INTRODUCTION, "## The package `billhook`", *_public("billhook", billhook._HOME), "## What it hands out"]
     parts += [entry(module, name) for module, names in HANDED_OUT for name in names]
-    parts += ["## Strategies", *_strategies(), "## For mergers: `billhook.writer`"]
-    parts += [entry("billhook.writer", name) for name in FOR_MERGERS]
-    parts += ["## Checkpoints: `billhook.checkpoint`", entry("billhook.checkpoint", "save")]
+    parts += ["## Strategies", *_strategies(), "## For mergers: `billhook.model.writer`"]
+    parts += [entry("billhook.model.writer", name) for name in FOR_MERGERS]
+    parts += ["## Checkpoints: `billhook.results.checkpoint`", entry("billhook.results.checkpoint", "save")]
     parts += ["## Errors: `billhook.errors`", *_errors(), "## The test kit: `billhook.testing`"]
     parts += [_prose(ast.get_docstring(source("billhook.testing").tree) or "")]
     parts += _public("billhook.testing", billhook.testing._HOME)

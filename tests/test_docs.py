@@ -14,9 +14,10 @@ import attrs
 import pytest
 
 import billhook
-from billhook import default_registry, hookspecs
+from billhook import default_registry
 from billhook.cli import app
-from billhook.roles import ROLES, Role, Strategy
+from billhook.plugins import hookspecs
+from billhook.roles.role import ROLES, Role, Strategy
 
 ROOT = Path(__file__).parent.parent
 REGISTRY = default_registry()

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from billhook.cli import app, main
-from billhook.default_text import default_text
+from billhook.data.text_source import default_text
 from billhook.testing import save_tiny_checkpoint, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent

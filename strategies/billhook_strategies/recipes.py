@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from billhook import Recipe, Repair, hookimpl
-from billhook_strategies.block_pruner import BlockPruner
-from billhook_strategies.cosine import Cosine
-from billhook_strategies.curvature import Curvature
-from billhook_strategies.fold import Fold
-from billhook_strategies.identity import Identity
-from billhook_strategies.least_squares import LeastSquares
-from billhook_strategies.multi_pruner import MultiPruner
-from billhook_strategies.perplexity import Perplexity
-from billhook_strategies.refit import Refit
-from billhook_strategies.ridge import Ridge
-from billhook_strategies.short_gpt import ShortGpt
-from billhook_strategies.sleb import Sleb
-from billhook_strategies.window_distance import WindowDistance
+from billhook_strategies.estimators.cosine import Cosine
+from billhook_strategies.estimators.identity import Identity
+from billhook_strategies.estimators.least_squares import LeastSquares
+from billhook_strategies.estimators.ridge import Ridge
+from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.mergers.refit import Refit
+from billhook_strategies.objectives.perplexity import Perplexity
+from billhook_strategies.selectors.block_pruner import BlockPruner
+from billhook_strategies.selectors.curvature import Curvature
+from billhook_strategies.selectors.multi_pruner import MultiPruner
+from billhook_strategies.selectors.short_gpt import ShortGpt
+from billhook_strategies.selectors.sleb import Sleb
+from billhook_strategies.selectors.window_distance import WindowDistance
 
 BILLHOOK = Recipe(
     name="billhook",

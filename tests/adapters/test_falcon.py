@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from billhook.runner import Runner
+from billhook.activations.runner import Runner
 from billhook.testing import tiny_tokens, tiny_view
 
 

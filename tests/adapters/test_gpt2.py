@@ -8,20 +8,20 @@ from transformers.pytorch_utils import Conv1D
 
 from billhook import Budget, Pruner
 from billhook.errors import UnsupportedArchitecture
+from billhook.model.writer import weight_rows
 from billhook.testing import tiny_model, tiny_tokens, tiny_view
-from billhook.writer import weight_rows
 
 
 def test_attention_scaled_by_the_layers_number_is_refused() -> None:
     model = tiny_model("gpt2", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(UnsupportedArchitecture, match=r"scale_attn_by_inverse_layer_idx=True: .*renumbered layers"):
-        Pruner().prune(model, calibration=tiny_tokens(), budget=Budget(layers=1))
+        Pruner.following("replaceme-ls").prune(model, calibration=tiny_tokens(), budget=Budget(layers=1))
 
 
 def test_cross_attention_is_refused() -> None:
     model = tiny_model("gpt2", add_cross_attention=True)
     with pytest.raises(UnsupportedArchitecture, match=r"add_cross_attention=True: .*only decoder-only models"):
-        Pruner().prune(model, calibration=tiny_tokens(), budget=Budget(layers=1))
+        Pruner.following("replaceme-ls").prune(model, calibration=tiny_tokens(), budget=Budget(layers=1))
 
 
 def test_the_writer_is_stored_transposed_and_read_the_right_way() -> None:

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from tests.strategies.test_fold import logits
+from tests.strategies.mergers.test_fold import logits
 from transformers import AutoModelForCausalLM, BertConfig, PreTrainedModel
 
 from billhook import Budget, DropLayers, Pruner, default_registry
 from billhook.errors import InvalidCut, UnsupportedArchitecture
 from billhook.testing import linearised, random_map, tiny_model, tiny_tokens, tiny_view
-from billhook_strategies.fixed_windows import FixedWindows
-from billhook_strategies.fold import Fold
+from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.selectors.fixed_windows import FixedWindows
 
 
 def without(model: PreTrainedModel, *spans: tuple[int, int]) -> PreTrainedModel:
-    pruner = Pruner(selector=FixedWindows(spans=spans), estimator="identity")
+    pruner = Pruner.following("replaceme-ls", selector=FixedWindows(spans=spans), estimator="identity")
     return pruner.prune(model, calibration=tiny_tokens(), budget=Budget(layers=1)).model
 
 
@@ -62,7 +62,9 @@ def test_a_map_fitted_on_granites_scaled_output_is_folded_exactly(bias: bool) ->
 
 def test_the_repair_of_granite_is_right_end_to_end() -> None:
     model, tokens = tiny_model("granite", residual_multiplier=0.25), tiny_tokens(9)
-    result = Pruner(selector=FixedWindows(spans=((1, 3),))).prune(model, calibration=tokens, budget=Budget(layers=2))
+    result = Pruner.following("replaceme-ls", selector=FixedWindows(spans=((1, 3),))).prune(
+        model, calibration=tokens, budget=Budget(layers=2)
+    )
     assert result.reports[0].cosine_after > result.reports[0].cosine_before
     assert result.reports[0].r_squared > 0
 
@@ -84,7 +86,9 @@ def test_a_model_that_no_adapter_knows_is_refused_at_the_start_of_a_run() -> Non
         vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, is_decoder=True
     )
     with pytest.raises(UnsupportedArchitecture, match="No adapter knows the model type 'bert'"):
-        Pruner().prune(AutoModelForCausalLM.from_config(config), calibration=tiny_tokens(), budget=Budget(layers=1))
+        Pruner.following("replaceme-ls").prune(
+            AutoModelForCausalLM.from_config(config), calibration=tiny_tokens(), budget=Budget(layers=1)
+        )
 
 
 @pytest.mark.parametrize("keep_explicit_list", [True, False])

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from billhook import Budget, Pruner, PruningState, hookimpl
+from billhook.activations.runner import Runner
 from billhook.errors import CannotMerge
-from billhook.runner import Runner
 from billhook.testing import tiny_model, tiny_tokens, tiny_view
-from billhook_strategies.fixed_windows import FixedWindows
-from billhook_strategies.insert import Insert
+from billhook_strategies.mergers.insert import Insert
+from billhook_strategies.selectors.fixed_windows import FixedWindows
 
 POST_NORM = ["gemma2", "gemma3_text", "olmo2"]
 
 
 def pruner(**options: Any) -> Pruner:
-    return Pruner(selector=FixedWindows(spans=((1, 3),)), **options)
+    return Pruner.following("replaceme-ls", selector=FixedWindows(spans=((1, 3),)), **options)
 
 
 @pytest.mark.parametrize("model_type", POST_NORM)
@@ -54,7 +54,11 @@ def test_layers_keep_their_kind_of_attention_when_others_go(model_type: str) -> 
     model = tiny_model(model_type, num_hidden_layers=6)
     kinds = list(model.config.layer_types)
     options: dict[str, Any] = {"estimator": "identity", "selector": FixedWindows(spans=((1, 2), (4, 5)))}
-    pruned = Pruner(**options).prune(model, calibration=tiny_tokens(), budget=Budget(layers=2)).model
+    pruned = (
+        Pruner.following("replaceme-ls", **options)
+        .prune(model, calibration=tiny_tokens(), budget=Budget(layers=2))
+        .model
+    )
     assert pruned.config.layer_types == [kinds[number] for number in (0, 2, 3, 5)]
     assert model.config.layer_types == kinds, "the user's model keeps its own"
 

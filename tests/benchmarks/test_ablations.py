@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from benchmarks import ablations
 
-from billhook import Budget, Calibration, evaluate, load, recipe
-from billhook.evaluation import held_out
+from billhook import Budget, Calibration, Pruner, evaluate, load
+from billhook.evaluation.perplexity import held_out
 from billhook.testing import save_tiny_checkpoint
 
 TEXTS = {
@@ -48,7 +48,7 @@ def test_every_row_is_measured_and_repairs_make_the_same_cuts(rows: dict[str, An
 def test_the_first_row_is_the_recipe(folder: Path, rows: dict[str, Any]) -> None:
     model, tokenizer = load(str(folder / "tiny"))
     data = Calibration(source=str(folder / "calibration.txt"), samples=8, seqlen=32)
-    made = recipe("billhook").pruner().prune(model, tokenizer, calibration=data, budget=Budget(parameters=0.15))
+    made = Pruner.following("billhook").prune(model, tokenizer, calibration=data, budget=Budget(parameters=0.15))
     text = held_out(str(folder / "fox.txt"), tokenizer, seqlen=32, tokens=256)
     wanted = evaluate(made.model, tokenizer, text).perplexity
     assert rows[ablations.OWN]["perplexity"]["fox"] == pytest.approx(wanted, rel=1e-6)

@@ -9,8 +9,8 @@ from benchmarks.greedy import Known, Step, Stopwatch, upto, with_reused
 
 from billhook import Budget, DropLayers, Pruner
 from billhook.testing import tiny_model, tiny_tokens
-from billhook_strategies.identity import Identity
-from billhook_strategies.sleb import Sleb
+from billhook_strategies.estimators.identity import Identity
+from billhook_strategies.selectors.sleb import Sleb
 
 STEPS = [Step(DropLayers(n, n + 1), seconds=n, removed=n / 10) for n in range(1, 5)]
 

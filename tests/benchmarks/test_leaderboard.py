@@ -19,8 +19,8 @@ from benchmarks.standings import gain
 import billhook
 from billhook import Calibration, DropLayers, Plan, Pruner, Recipe, accuracy, apply, evaluate, load, paired
 from billhook.testing import save_tiny_checkpoint
-from billhook_strategies.multi_pruner import MultiPruner
-from billhook_strategies.sleb import Sleb
+from billhook_strategies.selectors.multi_pruner import MultiPruner
+from billhook_strategies.selectors.sleb import Sleb
 
 TEXTS = {
     "fox": "the quick brown fox jumps over the lazy dog, and runs away from 12 bees. " * 8,
@@ -138,7 +138,7 @@ def test_a_published_row_makes_the_cuts_of_its_recipe(folder: Path, first: Any, 
     if isinstance(published.selector, MultiPruner):
         published = attrs.evolve(published, selector=MultiPruner(channel_group=8))
     data = Calibration(source=str(folder / "calibration.txt"), samples=8, seqlen=32, seed=0)
-    alone = published.pruner().prune(
+    alone = Pruner.following(published).prune(
         *load(str(folder / "tiny")), calibration=data, budget=billhook.Budget(parameters=ratio)
     )
     plan = Plan.load(folder / "work" / "plans" / f"{row}-{ratio}-seed0.json")

@@ -22,7 +22,7 @@ def pruned(dtype: torch.dtype, device: str, cache: CacheBudget, estimator: str =
     model = tiny_model("llama", dtype=dtype)
     nn.Module.to(model, device)
     tokens = Calibration(source=tiny_tokens(rows=16, seq=32, padding="both"))
-    pruner = Pruner(estimator=estimator, cache=cache, tokens_per_batch=64)
+    pruner = Pruner.following("replaceme-ls", estimator=estimator, cache=cache, tokens_per_batch=64)
     return pruner.prune(model, calibration=tokens, budget=Budget(layers=1))
 
 

@@ -31,8 +31,10 @@ def smollm2() -> Loaded:
 def test_a_linear_map_wins_back_a_third_of_what_six_layers_cost(smollm2: Loaded, tmp_path: Path) -> None:
     model, tokenizer = smollm2
     calibration = Calibration(samples=16)
-    replaced = Pruner().prune(model, tokenizer, calibration=calibration, budget=Budget(layers=6))
-    unrepaired = Pruner(estimator="identity")
+    replaced = Pruner.following("replaceme-ls").prune(
+        model, tokenizer, calibration=calibration, budget=Budget(layers=6)
+    )
+    unrepaired = Pruner.following("replaceme-ls", estimator="identity")
     dropped = apply(replaced.plan, model, tokenizer, calibration=calibration, pruner=unrepaired)
     dense, cut, repaired = (
         torch.tensor(evaluate(m, tokenizer, tokens=4096).perplexity).log()
@@ -48,7 +50,7 @@ def test_a_linear_map_wins_back_a_third_of_what_six_layers_cost(smollm2: Loaded,
 
 def test_the_same_plan_gives_the_same_weights(smollm2: Loaded) -> None:
     model, tokenizer = smollm2
-    first = Pruner(estimator="ridge").prune(
+    first = Pruner.following("replaceme-ls", estimator="ridge").prune(
         model, tokenizer, calibration=Calibration(samples=4), budget=Budget(layers=3)
     )
     again = apply(first.plan, model, tokenizer)

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from billhook.default_text import default_text
+from billhook.data.text_source import default_text
 from billhook.testing import save_tiny_checkpoint
 
 TEMPLATE = Path(__file__).parents[2] / "plugins" / "template"

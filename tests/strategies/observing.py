@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from billhook import ModelView, Tokens
-from tests.framework.naive import forward
+from tests.framework.activations.naive import forward
 
 
 def own_streams(view: ModelView, tokens: Tokens) -> Tensor:

@@ -9,8 +9,8 @@ import attrs
 
 from billhook import Budget, Cut, ModelView, Objective, PruningState, Selector, Tokens
 from billhook.testing import tiny_tokens
-from billhook_strategies.fold import Fold
-from billhook_strategies.perplexity import Perplexity
+from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.objectives.perplexity import Perplexity
 
 TOKENS = tiny_tokens(rows=4, seq=6, padding="both")
 

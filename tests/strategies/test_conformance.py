@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from billhook import Budget, Estimator, Merger, Objective, Selector, default_registry
-from billhook.roles import Role
+from billhook.roles.role import Role
 from billhook.testing import check_estimator, check_merger, check_objective, check_selector
 
 REGISTRY = default_registry()

@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel
 
 import billhook
-from billhook import Budget, Calibration, Plan, Recipe, Repair, default_registry
+from billhook import Budget, Calibration, Plan, Pruner, Recipe, Repair, default_registry
 from billhook.cli import main
 from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokens
-from billhook_strategies.cosine import Cosine
-from billhook_strategies.identity import Identity
-from billhook_strategies.least_squares import LeastSquares
+from billhook_strategies.estimators.cosine import Cosine
+from billhook_strategies.estimators.identity import Identity
+from billhook_strategies.estimators.least_squares import LeastSquares
 from billhook_strategies.recipes import BILLHOOK, PUBLISHED, RECIPES
 
 NAMES = ("billhook", "replaceme", "replaceme-ls", "uidl", "shortgpt", "sleb", "blockpruner", "multipruner")
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_python(recipe: Recipe, folder: Path) -> tuple[Plan, PreTrainedModel]:
     model, tokenizer = billhook.load(str(folder / "tiny"))
     data = Calibration(source=str(folder / "text.txt"), samples=2, seqlen=12)
-    result = recipe.pruner().prune(model, tokenizer, calibration=data, budget=Budget(parameters=0.2))
+    result = Pruner.following(recipe).prune(model, tokenizer, calibration=data, budget=Budget(parameters=0.2))
     return result.plan, result.model
 
 
@@ -90,6 +90,6 @@ def test_uidl_is_what_the_selector_of_that_name_is() -> None:
 
 
 def test_a_recipe_that_repairs_nothing_can_be_told_to() -> None:
-    pruner = billhook.recipe("blockpruner").pruner(estimator="ridge", merger="refit", repair=Repair(when="trial"))
+    pruner = Pruner.following("blockpruner", estimator="ridge", merger="refit", repair=Repair(when="trial"))
     result = pruner.prune(tiny_model(), calibration=tiny_tokens(), budget=Budget(parameters=0.1))
     assert all(report.donor is not None for report in result.reports)

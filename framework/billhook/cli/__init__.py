@@ -12,7 +12,7 @@ from typing import Annotated, cast
 
 import typer
 
-from billhook.cli import analyze, apply, evaluate, export, plugins, prune, recipes
+from billhook.cli.commands import analyze, apply, evaluate, export, plugins, prune, recipes
 from billhook.cli.messages import Interrupted, Messages
 from billhook.errors import BillhookError
 from billhook.version import __version__

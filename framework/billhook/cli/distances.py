@@ -11,7 +11,7 @@ from rich.text import Text
 from billhook.cli import output
 
 if TYPE_CHECKING:
-    from billhook.windows import WindowDistances
+    from billhook.measures.windows import WindowDistances
 
 NEAREST = 4
 """Windows of each length in the short table."""

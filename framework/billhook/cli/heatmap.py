@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from billhook.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from billhook.windows import WindowDistances
+    from billhook.measures.windows import WindowDistances
 
 LABELS = {"cosine": "1 − cosine", "angular": "angle in half-turns", "l2": "Euclidean distance"}
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from billhook.cli.removed import Removed
-    from billhook.report import CutReport
-    from billhook.result import PruneResult
+    from billhook.plans.report import CutReport
+    from billhook.results.result import PruneResult
 
 PIPED_WIDTH = 100
 """Columns when stdout is no terminal: rich's own 80 would cut names off."""
@@ -89,7 +89,7 @@ def print_result(result: PruneResult, path: Path | None, seconds: Mapping[str, f
 
 def result_data(result: PruneResult, path: Path | None, seconds: Mapping[str, float]) -> dict[str, Any]:
     """Plan, metrics, reports and path as JSON values. ``billhook apply`` takes it as a plan file."""
-    from billhook.checkpoint import report_to_data
+    from billhook.results.checkpoint import report_to_data
 
     return {
         "plan": json.loads(result.plan.to_json()),
@@ -158,7 +158,7 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
 def _layers(result: PruneResult, removed: Removed) -> str:
     before, after = result.metrics["layers_before"], result.metrics["layers_after"]
     if removed.layers:
-        return f"{before} → {after}, without {', '.join(removed.layers)}"
+        return f"{before} → {after}, without {removed.layers}"
     return f"{before}, all of them left" if result.plan.cuts else f"{before} → {after}, without nothing"
 
 

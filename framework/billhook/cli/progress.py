@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 
-from billhook.hookspecs import hookimpl
+from billhook.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from billhook.search_progress import SearchProgress
+    from billhook.progress import SearchProgress
 
 SEARCH, STEP = "searching", "this step"
 """The two lines of a search: how much is gone, and how the candidates for the next cut stand."""

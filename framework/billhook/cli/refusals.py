@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-from billhook.budget import Budget
-from billhook.cli.inputs import view_of
-from billhook.drop_layers import DropLayers
+from billhook.cli.opening import view_of
+from billhook.cuts.drop_layers import DropLayers
 from billhook.errors import InvalidConfig
-from billhook.estimator import Estimator
-from billhook.merger import Merger
-from billhook.model_view import ModelView
-from billhook.refusals import refuse_rigid, refuse_unmergeable
-from billhook.roles import Strategy
-from billhook.selector import Selector
+from billhook.model.view import ModelView
+from billhook.plans.budget import Budget
+from billhook.pruning.method import Method
+from billhook.pruning.refusals import refuse_rigid, refuse_unmergeable
+from billhook.roles.selector import Selector
 
 
-def refuse_impossible(
-    empty: PreTrainedModel, budget: Budget, spans: Sequence[tuple[int, int]], chosen: Mapping[str, Strategy]
-) -> None:
+def refuse_impossible(empty: PreTrainedModel, budget: Budget, spans: Sequence[tuple[int, int]], method: Method) -> None:
     """Refuse what ``empty``, a model without weights, shows cannot be done."""
     view = view_of(empty)
-    selector = cast(Selector, chosen["selector"])
-    _refuse_too_much(view, budget, selector)
-    refuse_rigid(view, selector)
-    refuse_unmergeable(view, selector, cast(Estimator, chosen["estimator"]), cast(Merger, chosen["merger"]))
+    _refuse_too_much(view, budget, method.selector)
+    refuse_rigid(view, method.selector)
+    refuse_unmergeable(view, method)
     for span in spans:
         DropLayers(*span).check(view)
 

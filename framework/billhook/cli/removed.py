@@ -6,57 +6,41 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from billhook.cut import Branch
-from billhook.drop_branch import DropBranch
-from billhook.drop_layers import DropLayers
-from billhook.keep_units import KeepChannels, KeepHeads
+from billhook.model.branch import BRANCHES, UNITS, Branch
 
 if TYPE_CHECKING:
-    from billhook.cut import Cut
-
-UNITS: dict[Branch, str] = {cut.branch: cut.noun for cut in (KeepHeads, KeepChannels)}
-BRANCHES = tuple(UNITS)
+    from billhook.cuts.cut import Cut
 
 
 class Removed:
     """The sum of cuts, whatever their order.
 
     Attributes:
-        layers: whole layers, in words and in the order of the cuts; those that lost both branches come last.
+        layers: whole layers, in words; empty for none.
         branches: by branch, the layers that lost it and kept the other one.
         widths: by branch and layer, the units that are left of a narrowed one.
         others: cuts of kinds that this does not know, in their own words.
     """
 
     def __init__(self, cuts: Iterable[Cut]) -> None:
-        self.layers: list[str] = []
         self.branches: dict[Branch, set[int]] = {branch: set() for branch in BRANCHES}
         self.widths: dict[Branch, dict[int, int]] = {branch: {} for branch in BRANCHES}
         self.others: list[str] = []
         for cut in cuts:
             self._add(cut)
-        both = self.branches["attention"] & self.branches["mlp"]
-        self.layers += [_where([number]) for number in sorted(both)]
+        whole = set.intersection(*self.branches.values())
+        self.layers = _where(whole) if whole else ""
         for branch in BRANCHES:
-            self.branches[branch] -= both
+            self.branches[branch] -= whole
 
     def _add(self, cut: Cut) -> None:
-        if isinstance(cut, DropLayers):
-            self.layers.append(str(cut))
-            for branch, number in itertools.product(BRANCHES, cut.layers):
-                self._forget(branch, number)
-        elif isinstance(cut, DropBranch):
-            self._forget(cut.branch, cut.layer)
-            self.branches[cut.branch].add(cut.layer)
-        elif isinstance(cut, KeepChannels | KeepHeads):
-            self.widths[cut.branch][cut.layer] = len(cut.kept)
-        else:
+        for number, branch in cut.branches:
+            self.widths[branch].pop(number, None)  # whatever was done to the branch before, it is gone now
+            self.branches[branch].add(number)
+        for (number, branch), left in cut.widths.items():
+            self.widths[branch][number] = left
+        if not cut.branches and not cut.widths:
             self.others.append(str(cut))
-
-    def _forget(self, branch: Branch, number: int) -> None:
-        """Whatever was done to the branch before, it is gone now."""
-        self.widths[branch].pop(number, None)
-        self.branches[branch].discard(number)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Label and text for all but whole layers."""

@@ -8,9 +8,9 @@ from types import TracebackType
 
 from billhook.cli import messages
 from billhook.errors import CheckpointError, InvalidConfig, InvalidJournal, OutputExists
-from billhook.hookspecs import hookimpl
-from billhook.journal import Journal
-from billhook.state import PruningState
+from billhook.plans.journal import Journal
+from billhook.plugins.hookspecs import hookimpl
+from billhook.roles.state import PruningState
 
 
 class SearchJournal:

@@ -7,8 +7,8 @@ from typing import Any, cast
 import attrs
 
 from billhook.errors import InvalidConfig
-from billhook.race import Race
-from billhook.selector import Selector
+from billhook.roles.selector import Selector
+from billhook.search.race import Race
 
 
 def uniform(selector: Selector) -> Selector:

@@ -1,12 +1,12 @@
-"""What ``--calibration`` says: one source, or several with their weights. Imports torch, as ``inputs`` does."""
+"""What ``--calibration`` says: one source, or several with their weights. Imports torch, as ``opening`` does."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
-from billhook.blend import Blend
-from billhook.text_source import BUILTIN
+from billhook.data.blend import Blend
+from billhook.data.text_source import BUILTIN
 
 
 def source_of(given: Sequence[str] | None) -> object:

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from billhook.adapter import Adapter
-from billhook.cut import Branch
-from billhook.drop_layers import DropLayers
+from billhook.activations.runner import OpenBatch, Runner
+from billhook.cuts.drop_layers import DropLayers
+from billhook.data.tokens import TokenBatch
 from billhook.errors import CannotMerge, InvalidCut
-from billhook.model_view import ModelView
-from billhook.runner import OpenBatch, Runner
+from billhook.model.adapter import Adapter
+from billhook.model.branch import Branch
+from billhook.model.view import ModelView
+from billhook.model.writer import weight_rows
 from billhook.testing.cut_law import BRANCHES, check_cuts, check_generation
 from billhook.testing.expect import Snapshot, close, fail, logits, require
 from billhook.testing.linearisation import linearised
 from billhook.testing.models import tiny_model, tiny_tokens
-from billhook.tokens import TokenBatch
-from billhook.writer import weight_rows
 
 MANY_PARAMETERS = 200_000
 """A tiny model stays below: suites build hundreds of them."""

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from billhook.branch_layout import Size
-from billhook.configuration_billhook import global_value
-from billhook.cut import Branch, Cut
-from billhook.drop_branch import DropBranch
+from billhook.cuts.cut import Cut
+from billhook.cuts.drop_branch import DropBranch
+from billhook.cuts.keep_units import KeepChannels, KeepHeads
+from billhook.data.tokens import TokenBatch
 from billhook.errors import InvalidCut
-from billhook.keep_units import KeepChannels, KeepHeads
-from billhook.model_view import ModelView
+from billhook.heterogeneous.configuration_billhook import global_value
+from billhook.model.branch import Branch
+from billhook.model.branch_layout import Size
+from billhook.model.view import ModelView
 from billhook.testing.expect import Snapshot, close, logits, raises, require
 from billhook.testing.models import tiny_tokens
 from billhook.testing.zeroing import zeroed
-from billhook.tokens import TokenBatch
 
 BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
 

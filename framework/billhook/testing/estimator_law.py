@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from billhook.errors import InvalidConfig, SingularProblem
-from billhook.estimator import Estimator, Needs
-from billhook.linear_map import LinearMap
-from billhook.moments import Moments
-from billhook.registry import Registry
-from billhook.regression import Regression, Rows, TensorRegression
+from billhook.plugins.registry import Registry
+from billhook.regression.linear_map import LinearMap
+from billhook.regression.moments import Moments
+from billhook.regression.regression import Regression, Rows, TensorRegression
+from billhook.roles.estimator import Estimator, Needs
 from billhook.testing.expect import check_options, close, fail, raises, require
 from billhook.testing.planted import Structure, planted_problem, random_map
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from billhook.data.tokens import TokenBatch
 from billhook.errors import BillhookError
-from billhook.model_view import ModelView
-from billhook.registry import Registry, StrategySpec, default_registry
-from billhook.roles import Role, Strategy
-from billhook.tokens import TokenBatch
+from billhook.model.view import ModelView
+from billhook.plans.strategy_spec import StrategySpec
+from billhook.plugins.registry import Registry, default_registry
+from billhook.roles.role import Role, Strategy
 
 TOLERANCE = 1e-4
 """Share of the largest entry that float32 results of the same computation in another order may differ by: some

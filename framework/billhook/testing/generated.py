@@ -8,21 +8,23 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from billhook.adapter import Adapter
-from billhook.budget import Budget
-from billhook.cut import Branch, Cut
-from billhook.drop_branch import DropBranch
-from billhook.drop_layers import DropLayers
+from billhook.cuts.cut import Cut
+from billhook.cuts.drop_branch import DropBranch
+from billhook.cuts.drop_layers import DropLayers
+from billhook.cuts.keep_units import KeepChannels, KeepHeads
+from billhook.data.record import CalibrationRecord, PartRecord
+from billhook.data.tokens import TokenBatch
 from billhook.errors import InvalidCut
-from billhook.keep_units import KeepChannels, KeepHeads
-from billhook.linear_map import LinearMap
-from billhook.model_view import ModelView
-from billhook.part_record import PartRecord
-from billhook.plan import CalibrationRecord, ModelIdentity, Plan
-from billhook.registry import StrategySpec, default_registry
+from billhook.model.adapter import Adapter
+from billhook.model.branch import Branch
+from billhook.model.view import ModelView
+from billhook.plans.budget import Budget
+from billhook.plans.plan import ModelIdentity, Plan
+from billhook.plans.strategy_spec import StrategySpec
+from billhook.plugins.registry import default_registry
+from billhook.regression.linear_map import LinearMap
 from billhook.testing.models import tiny_model
 from billhook.testing.planted import PlantedProblem, Structure, planted_problem, random_map
-from billhook.tokens import TokenBatch
 
 try:
     from hypothesis import strategies as st

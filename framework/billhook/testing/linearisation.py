@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from billhook.drop_layers import DropLayers
-from billhook.linear_map import LinearMap
-from billhook.model_view import ModelView
-from billhook.regression import Regressor
+from billhook.cuts.drop_layers import DropLayers
+from billhook.model.view import ModelView
+from billhook.regression.linear_map import LinearMap
+from billhook.regression.regression import Regressor
 
 
 def linearised(

@@ -8,18 +8,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from billhook.adapter import Adapter
-from billhook.drop_layers import DropLayers
+from billhook.cuts.drop_layers import DropLayers
 from billhook.errors import CannotMerge, InvalidCut, ShapeMismatch
-from billhook.linear_map import LinearMap
-from billhook.merger import Merger
-from billhook.model_view import ModelView
-from billhook.registry import Registry, default_registry
+from billhook.model.adapter import Adapter
+from billhook.model.view import ModelView
+from billhook.model.writer import is_linear, weight_rows
+from billhook.plugins.registry import Registry, default_registry
+from billhook.regression.linear_map import LinearMap
+from billhook.roles.merger import Merger
 from billhook.testing.expect import Snapshot, check_options, close, logits, raises, require
 from billhook.testing.linearisation import linearised
 from billhook.testing.models import tiny_tokens, tiny_view
 from billhook.testing.planted import random_map
-from billhook.writer import is_linear, weight_rows
 
 FIRST, SECOND = DropLayers(1, 2), DropLayers(3, 5)
 """The cuts that are merged one after the other."""

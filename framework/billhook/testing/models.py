@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from billhook.adapter import Adapter
-from billhook.model_view import ModelView
-from billhook.registry import default_registry
-from billhook.tokens import Tokens
+from billhook.data.tokens import Tokens
+from billhook.model.adapter import Adapter
+from billhook.model.view import ModelView
+from billhook.plugins.registry import default_registry
 
 WEIGHT_STD = 0.3
 """Spread of random weights. Models initialise with 0.02, which makes every layer nearly the identity: a test on

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from billhook.drop_layers import DropLayers
-from billhook.objective import Objective, Predictions
-from billhook.registry import Registry
-from billhook.scoring import score
-from billhook.state import PruningState
+from billhook.cuts.drop_layers import DropLayers
+from billhook.data.tokens import Tokens
+from billhook.plugins.registry import Registry
+from billhook.roles.objective import Objective, Predictions
+from billhook.roles.state import PruningState
+from billhook.search.scoring import score
 from billhook.testing.expect import check_options, require
 from billhook.testing.models import tiny_tokens, tiny_view
 from billhook.testing.selector_law import Bare
-from billhook.tokens import Tokens
 
 TOKENS, WORDS = 40, 12
 """Shape of the predictions that objectives are shown."""

@@ -8,8 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from billhook.linear_map import LinearMap
-from billhook.regression import TensorRegression
+from billhook.regression.linear_map import LinearMap
+from billhook.regression.regression import TensorRegression
 
 Structure = Literal["full", "diagonal", "orthogonal"]
 """The kinds of map that can be planted."""

@@ -9,17 +9,18 @@ from typing import cast
 
 import attrs
 
-from billhook.budget import Budget
-from billhook.cut import Cut, RepairSite
-from billhook.drop_layers import DropLayers
+from billhook.cuts.cut import Cut
+from billhook.cuts.drop_layers import DropLayers
+from billhook.cuts.sites import RepairSite
 from billhook.errors import CannotMerge, InvalidConfig, InvalidCut
-from billhook.linear_map import LinearMap
-from billhook.merger import Merger
-from billhook.model_view import ModelView
-from billhook.objective import Objective
-from billhook.registry import Registry, default_registry
-from billhook.selector import Selector
-from billhook.state import PruningState
+from billhook.model.view import ModelView
+from billhook.plans.budget import Budget
+from billhook.plugins.registry import Registry, default_registry
+from billhook.regression.linear_map import LinearMap
+from billhook.roles.merger import Merger
+from billhook.roles.objective import Objective
+from billhook.roles.selector import Selector
+from billhook.roles.state import PruningState
 from billhook.testing.expect import Snapshot, check_options, fail, raises, require
 from billhook.testing.models import tiny_tokens, tiny_view
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from billhook.cut import Branch, Cut
-from billhook.drop_branch import DropBranch
-from billhook.drop_layers import DropLayers
-from billhook.keep_units import KeepChannels, KeepHeads
-from billhook.model_view import ModelView
+from billhook.cuts.cut import Cut
+from billhook.cuts.drop_branch import DropBranch
+from billhook.cuts.drop_layers import DropLayers
+from billhook.cuts.keep_units import KeepChannels, KeepHeads
+from billhook.model.branch import Branch
+from billhook.model.view import ModelView
 
 
 def zeroed(view: ModelView, *cuts: Cut) -> PreTrainedModel:

@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.framework.plugin_files import install
+from tests.framework.plugins.plugin_files import install
 
 from billhook.cli import main
-from billhook.registry import default_registry
+from billhook.plugins.registry import default_registry
 from billhook.testing import save_tiny_checkpoint
 
 LAYERS = 6

@@ -198,7 +198,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_late(self: object) -> None:
         raise AssertionError("the weights were loaded first")
 
-    monkeypatch.setattr("billhook.loading.ModelSource.model", too_late)
+    monkeypatch.setattr("billhook.model.loading.ModelSource.model", too_late)
 
 
 @pytest.mark.usefixtures("no_weights", "in_place")
@@ -275,7 +275,7 @@ def test_a_refused_budget_leaves_the_model_in_memory_as_it_was(budget: Budget, s
     model = tiny_model()
     before, config = copy.deepcopy(model.state_dict()), copy.deepcopy(model.config)
     with pytest.raises(BillhookError, match=said):
-        Pruner().prune(model, tiny_tokenizer(), calibration=tiny_tokens(), budget=budget)
+        Pruner.following("replaceme-ls").prune(model, tiny_tokenizer(), calibration=tiny_tokens(), budget=budget)
     assert model.config.to_dict() == config.to_dict()
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
@@ -287,7 +287,9 @@ def test_weights_that_are_not_numbers_are_refused_and_left_alone() -> None:
         model.get_parameter("model.layers.1.mlp.down_proj.weight")[0, 0] = torch.nan
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(BillhookError, match=r"model\.layers\.1\.mlp\.down_proj\.weight holds NaN"):
-        Pruner().prune(model, tiny_tokenizer(), calibration=tiny_tokens(), budget=Budget(layers=1))
+        Pruner.following("replaceme-ls").prune(
+            model, tiny_tokenizer(), calibration=tiny_tokens(), budget=Budget(layers=1)
+        )
     for name, weight in model.state_dict().items():
         assert torch.equal(weight.nan_to_num(7), before[name].nan_to_num(7))
 

@@ -13,9 +13,9 @@ import pytest
 from tests.framework.cli.conftest import Run
 
 import billhook
-from billhook import loading
 from billhook.cli import main
 from billhook.errors import InvalidConfig
+from billhook.model import loading
 
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "billhook_strategies", "billhook_adapters")
 

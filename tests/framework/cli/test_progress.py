@@ -9,7 +9,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from billhook import Budget, Pruner, SearchProgress, recipe
+from billhook import Budget, Pruner, SearchProgress
 from billhook.cli.progress import ProgressBars
 from billhook.testing import tiny_model, tiny_tokens
 
@@ -37,7 +37,7 @@ def shown_on(console: Console) -> str:
 def test_a_run_of_the_pruner_shows_its_stages() -> None:
     console = terminal()
     with ProgressBars(console) as bars:
-        Pruner(hooks=[bars], tokens_per_batch=24).prune(
+        Pruner.following("replaceme-ls", hooks=[bars], tokens_per_batch=24).prune(
             tiny_model(), calibration=tiny_tokens(rows=4, seq=12), budget=Budget(layers=1)
         )
     assert "selecting" in shown_on(console)
@@ -143,7 +143,7 @@ def test_the_lines_of_a_search_fit_into_a_narrow_terminal() -> None:
 def test_a_searching_run_of_the_pruner_shows_its_search() -> None:
     console = terminal()
     with ProgressBars(console) as bars:
-        pruner = recipe("blockpruner").pruner(hooks=[bars])
+        pruner = Pruner.following("blockpruner", hooks=[bars])
         pruner.prune(tiny_model(), calibration=tiny_tokens(), budget=Budget(parameters=0.1))
         assert {"searching", "this step"} <= {task.description for task in bars.tasks}
     assert "searching" in shown_on(console)

@@ -57,7 +57,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_late(self: object) -> None:
         raise AssertionError("the weights were loaded first")
 
-    monkeypatch.setattr("billhook.loading.ModelSource.model", too_late)
+    monkeypatch.setattr("billhook.model.loading.ModelSource.model", too_late)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from billhook import Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView
 from billhook.cli.removed import Removed
-from billhook.cut import RepairSite
-from billhook.layer_version import LayerVersion
+from billhook.cuts.sites import RepairSite
+from billhook.model.layer_version import LayerVersion
 
 
 def channels(layer: int, count: int) -> KeepChannels:
@@ -19,11 +19,11 @@ def channels(layer: int, count: int) -> KeepChannels:
 
 def said(*cuts: Cut) -> dict[str, str]:
     removed = Removed(cuts)
-    return {"layers": ", ".join(removed.layers), **dict(removed.facts())}
+    return {"layers": removed.layers, **dict(removed.facts())}
 
 
-def test_whole_layers_are_named_as_they_were_cut() -> None:
-    assert said(DropLayers(4, 6), DropLayers(1, 2)) == {"layers": "layers 4:6, layers 1:2"}
+def test_whole_layers_are_named_in_layer_order() -> None:
+    assert said(DropLayers(4, 6), DropLayers(1, 2), DropLayers(6, 7)) == {"layers": "layers 1, 4:7"}
 
 
 def test_branches_are_gathered_by_kind_and_in_layer_order() -> None:
@@ -51,7 +51,7 @@ def test_what_went_later_has_no_width_any_more(later: Cut) -> None:
 
 
 def test_a_layer_that_went_later_is_not_among_those_without_a_branch() -> None:
-    assert said(DropBranch(1, "mlp"), DropLayers(1, 2)) == {"layers": "layers 1:2"}
+    assert said(DropBranch(1, "mlp"), DropLayers(1, 2)) == {"layers": "layer 1"}
 
 
 class EverySecondRow(Cut):
@@ -75,4 +75,4 @@ class EverySecondRow(Cut):
 
 
 def test_cuts_of_unknown_kinds_are_named_in_their_own_words() -> None:
-    assert said(EverySecondRow(), DropLayers(1, 2)) == {"layers": "layers 1:2", "without": "every second row"}
+    assert said(EverySecondRow(), DropLayers(1, 2)) == {"layers": "layer 1", "without": "every second row"}

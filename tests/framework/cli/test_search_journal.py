@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from tests.framework.cli.conftest import Installer, Run
-from tests.framework.plugin_files import install
+from tests.framework.plugins.plugin_files import install
 
 from billhook import Plan
 from billhook.cli import main
 from billhook.cli.search_journal import beside
-from billhook.registry import DISABLE_VARIABLE, default_registry
+from billhook.plugins.registry import DISABLE_VARIABLE, default_registry
 
 BLOCKS = ("--recipe", "blockpruner", "--ratio", "0.25")
 METHODS = {

@@ -11,7 +11,7 @@ import torch
 from billhook import Estimator, LinearMap, Needs, Regression
 from billhook.errors import SingularProblem
 from billhook.testing import check_estimator
-from billhook_strategies.least_squares import LeastSquares
+from billhook_strategies.estimators.least_squares import LeastSquares
 
 
 def solved(regression: Regression) -> LinearMap:

@@ -17,7 +17,7 @@ from tests.strategies import cut_sequences, cuts, linear_maps, plans, planted_pr
 
 import billhook.testing
 from billhook import Cut, DropLayers, KeepChannels, LinearMap, Plan
-from billhook.cut_kinds import CUT_KINDS
+from billhook.cuts.kinds import CUT_KINDS
 from billhook.testing import PlantedProblem, tiny_view
 from billhook.testing.expect import Snapshot
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from tests.framework.naive import forward
+from tests.framework.activations.naive import forward
 
 from billhook import DropLayers, LinearMap
-from billhook.inserted import insert_after
+from billhook.model.inserted import insert_after
 from billhook.testing import linearised, random_map, tiny_tokens, tiny_view
 
 

@@ -8,12 +8,12 @@ import torch
 
 from billhook import Cut, LinearMap, Merger, ModelView, RepairSite, default_registry
 from billhook.errors import CannotMerge, InvalidCut
-from billhook.inserted import insert_after
+from billhook.model.inserted import insert_after
+from billhook.model.writer import bias_of, replace_weight, weight_rows
 from billhook.testing import check_merger
-from billhook.writer import bias_of, replace_weight, weight_rows
-from billhook_strategies.fold import Fold
-from billhook_strategies.insert import Insert
-from billhook_strategies.refit import Refit
+from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.mergers.insert import Insert
+from billhook_strategies.mergers.refit import Refit
 
 SOME = [a for a in default_registry().adapters() if a.name in ("llama", "granite", "mistral", "gemma2")]
 

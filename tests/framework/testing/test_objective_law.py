@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from billhook import Objective, Predictions
 from billhook.testing import check_objective
-from billhook_strategies.kl_divergence import KLDivergence
+from billhook_strategies.objectives.kl_divergence import KLDivergence
 
 
 @attrs.frozen

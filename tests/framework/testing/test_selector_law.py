@@ -12,10 +12,10 @@ import torch
 
 from billhook import Budget, Cut, DropBranch, DropLayers, Objective, PruningState, Selector
 from billhook.errors import InvalidConfig
-from billhook.scoring import score
-from billhook.search import refuse_hopeless
+from billhook.search.scoring import score
+from billhook.search.search import refuse_hopeless
 from billhook.testing import check_selector
-from billhook_strategies.perplexity import Perplexity
+from billhook_strategies.objectives.perplexity import Perplexity
 
 
 @attrs.frozen

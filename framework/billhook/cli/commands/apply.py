@@ -1,0 +1,242 @@
+"""``billhook apply``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from billhook.cli import options
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from billhook.activations.activation_cache import CacheBudget
+    from billhook.cli.progress import ProgressBars
+    from billhook.data.calibration import Calibration
+    from billhook.interchange.published import Published
+    from billhook.plans.plan import Plan
+    from billhook.pruning.pruner import Pruner
+
+THE_PLANS = "the plan's"
+PUBLISHED = "Published results"
+REPAIRS = "Repair otherwise"
+
+
+def command(
+    plan: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN",
+            help="A plan file, the folder of a pruned checkpoint, or a file that MultiPruner or BlockPruner published.",
+            show_default=False,
+        ),
+    ],
+    model: options.Model,
+    out: options.RequiredOut,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE[=WEIGHT]",
+            help="Where the data are now, or other data; repeat it for a blend.",
+            rich_help_panel=options.DATA,
+            show_default=THE_PLANS,
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Rows of tokens.", rich_help_panel=options.DATA, show_default=THE_PLANS)
+    ] = None,
+    seqlen: Annotated[
+        int | None, typer.Option(help="Tokens in a row.", rich_help_panel=options.DATA, show_default=THE_PLANS)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Which rows are taken.", rich_help_panel=options.DATA, show_default=THE_PLANS)
+    ] = None,
+    any_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--any-calibration",
+            help="Accept other data than the plan was made with; the repairs then differ.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = False,
+    estimator: Annotated[str | None, options.strategy("Repairs.", REPAIRS, THE_PLANS)] = None,
+    merger: Annotated[str | None, options.strategy("Puts the repair in.", REPAIRS, THE_PLANS)] = None,
+    setting: Annotated[
+        list[str] | None,
+        options.settings(
+            "Change an option of the estimator, the merger or the repair: repair.target=dense; may be repeated.",
+            REPAIRS,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="How many removals of a BlockPruner list.", rich_help_panel=PUBLISHED, show_default="all of them"
+        ),
+    ] = None,
+    reorder: Annotated[
+        bool,
+        typer.Option(help="Keep the units of the largest weight norm, or the first ones.", rich_help_panel=PUBLISHED),
+    ] = True,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "auto",
+    cache_mib: options.CacheMib = None,
+    overwrite: options.Overwrite = False,
+    verify: options.Verify = True,
+    json: options.Json = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Make the cuts of PLAN in MODEL again, repaired the same way or otherwise. On the same data: the same weights."""
+    import attrs
+
+    from billhook.cli import opening, output, saving
+    from billhook.cli.progress import ProgressBars
+    from billhook.cli.sources import source_of
+    from billhook.interchange.published import Published
+    from billhook.pruning import applying
+
+    saving.check_output(out, overwrite, model)
+    given = _read(plan, steps, reorder)
+    pruner = _pruner(given, {"estimator": estimator, "merger": merger}, setting or [], opening.cache_budget(cache_mib))
+    source = source_of(calibration) if calibration else None
+    data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
+    with ProgressBars() as bars:
+        with bars.step("loading"):
+            loaded, tokenizer, data = _open(
+                model, data, bars, dtype=dtype, device=device, plan=given, moved=source is None
+            )
+        result = applying.apply(
+            given.plan(loaded) if isinstance(given, Published) else given,
+            loaded,
+            tokenizer,
+            calibration=data,
+            pruner=attrs.evolve(pruner, hooks=[bars]),
+            any_calibration=any_calibration,
+        )
+        with bars.step("saving"):
+            path = saving.save(result, out, overwrite=overwrite, verify=verify)
+    output.print_result(result, path, bars.seconds, as_json=json)
+
+
+def _pruner(
+    plan: Plan | Published, names: Mapping[str, str | None], given: Sequence[str], cache: CacheBudget
+) -> Pruner:
+    """The plan's estimator, merger and repair, but for what is named and set."""
+    import attrs
+
+    from billhook.cli.settings import parse_settings, repair_with
+    from billhook.errors import InvalidConfig
+    from billhook.interchange.published import Published
+    from billhook.plans.strategy_spec import StrategySpec
+    from billhook.pruning.applying import pruner_for
+    from billhook.pruning.pruner import Pruner
+
+    settings = parse_settings(given)
+    if isinstance(plan, Published):
+        if settings or any(names.values()):
+            raise InvalidConfig(
+                "The cuts of published results are made and not repaired: leave out --estimator, --merger and --set. "
+                "To repair them, apply the checkpoint that this makes, with an --estimator."
+            )
+        return Pruner(cache=cache)
+    if others := [role for role in settings if role not in (*names, "repair")]:
+        raise InvalidConfig(
+            f"The plan says what goes: --set changes the estimator, the merger and the repair here; got {others[0]!r}."
+        )
+
+    def spec(role: str) -> StrategySpec:
+        name = names[role]
+        own = StrategySpec(name=name) if name else cast("StrategySpec", getattr(plan, role))
+        return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
+
+    otherwise = attrs.evolve(
+        plan, estimator=spec("estimator"), merger=spec("merger"), repair=repair_with(settings, plan.repair)
+    )
+    return pruner_for(otherwise, Pruner(cache=cache))
+
+
+def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
+    from billhook.errors import InvalidConfig
+    from billhook.interchange.published import Published, is_published
+    from billhook.plans.plan import Plan
+
+    if is_published(file):
+        return Published.load(file, steps=steps, reordered=reorder)
+    plan = Plan.load(file)
+    if steps is not None or not reorder:
+        raise InvalidConfig(f"{file} is a plan of billhook; --steps and --no-reorder are for published results.")
+    return plan
+
+
+def _open(
+    model: str,
+    data: Calibration | None,
+    bars: ProgressBars,
+    *,
+    dtype: str,
+    device: str,
+    plan: Plan | Published,
+    moved: bool,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Calibration | None]:
+    """Load the model, and tokenise ``data`` if any; ``moved`` says that a missing text is the plan's, and may lie
+    elsewhere."""
+    from billhook.cli import opening
+    from billhook.errors import CalibrationError
+    from billhook.model import loading
+
+    def check(empty: PreTrainedModel) -> None:
+        _refuse_other_model(plan, empty)
+
+    if data is None:
+        source = loading.find(model, dtype=dtype, device=device)
+        if (skeleton := source.skeleton()) is not None:
+            check(skeleton)
+        tokenizer = source.tokenizer()
+        return source.model(), tokenizer, None
+    try:
+        opened = opening.open_model(
+            model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+        )
+    except CalibrationError as error:
+        if not moved:
+            raise
+        raise CalibrationError(
+            f"{error} The plan was made with it; say where it is now: --calibration SOURCE."
+        ) from error
+    return opened.model, opened.tokenizer, opened.calibration
+
+
+def _refuse_other_model(plan: Plan | Published, empty: PreTrainedModel) -> None:
+    from billhook.cli import opening
+    from billhook.interchange.published import Published
+    from billhook.plans.plan import refuse_other_model
+
+    if isinstance(plan, Published):
+        plan.removals.unit_counts(opening.view_of(empty))
+    else:
+        refuse_other_model(plan, empty)
+
+
+def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given: Any) -> Calibration | None:
+    """The plan's calibration, with what was given in its place; None where no data are needed."""
+    import attrs
+
+    from billhook.data.calibration import Calibration
+    from billhook.data.record import NO_DATA
+    from billhook.errors import InvalidConfig
+    from billhook.interchange.published import Published
+    from billhook.pruning import applying
+
+    changes = {name: value for name, value in given.items() if value is not None}
+    idle = isinstance(plan, Published) or not applying.needs_data(pruner)
+    if isinstance(plan, Published) or (idle and plan.calibration == NO_DATA):
+        if changes or any_calibration:
+            raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")
+        return None
+    if idle and not changes:
+        return None
+    without = plan.calibration == NO_DATA and "source" in changes
+    return attrs.evolve(Calibration() if without else applying.calibration_of(plan), **changes)

@@ -1,0 +1,93 @@
+"""``billhook export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from billhook.cli import options
+
+if TYPE_CHECKING:
+    from billhook.model.view import ModelView
+    from billhook.plans.plan import Plan
+
+
+def command(
+    plan: Annotated[
+        Path,
+        typer.Argument(metavar="PLAN", help="A plan file, or the folder of a pruned checkpoint.", show_default=False),
+    ],
+    to: Annotated[Literal["multipruner", "blockpruner"], typer.Option(help="Whose shape.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The whole model that the plan is for; MultiPruner files tell the width of every branch.",
+            show_default=False,
+        ),
+    ] = None,
+    reorder: Annotated[
+        bool,
+        typer.Option(help="Whether the reader is to keep the units of the largest weight norm, or the first ones."),
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write.", rich_help_panel=options.OUTPUT, show_default="stdout"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Write PLAN in the shape that MultiPruner or BlockPruner publish, so that their tools can do it."""
+    import json
+
+    from billhook.interchange.export import to_blockpruner, to_multipruner
+    from billhook.plans.plan import Plan
+
+    if out is not None:
+        _refuse_existing(out, overwrite)
+    given = Plan.load(plan)
+    if to == "blockpruner":
+        text = json.dumps(to_blockpruner(given))
+    else:
+        text = json.dumps(to_multipruner(given, _view(given, model), reordered=reorder), indent=4)
+    _write(text, out)
+
+
+def _view(plan: Plan, model: str | None) -> ModelView:
+    """The model; without its weights where nobody asks which of them are large."""
+    from billhook.cli import opening
+    from billhook.errors import InvalidConfig
+    from billhook.model import loading
+    from billhook.plans.plan import refuse_other_model
+
+    if model is None:
+        raise InvalidConfig("A MultiPruner file tells the width of every branch: name the model with --model MODEL.")
+    source = loading.find(model)
+    skeleton = source.skeleton()
+    if skeleton is not None:
+        refuse_other_model(plan, skeleton)
+    shapes_do = not any(cut.widths for cut in plan.cuts)
+    return opening.view_of(skeleton if skeleton is not None and shapes_do else source.model())
+
+
+def _refuse_existing(out: Path, overwrite: bool) -> None:
+    from billhook.errors import OutputExists
+
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise OutputExists(f"The output {out} exists. Choose another, or allow overwriting it (--overwrite).")
+
+
+def _write(text: str, out: Path | None) -> None:
+    from billhook.errors import CheckpointError
+
+    if out is None:
+        typer.echo(text)
+        return
+    try:
+        out.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"The file {out} cannot be written: {error}") from error

@@ -1,0 +1,72 @@
+"""What the commands work on. Imports torch, so commands import this when they run.
+
+Everything is checked from cheap to dear: options before files, files before the tokenizer, and the weights last.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import attrs
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from billhook.activations.activation_cache import MIB, CacheBudget
+from billhook.data.calibration import Calibration
+from billhook.data.tokens import Tokens
+from billhook.model import loading
+from billhook.model.positions import refuse_long_rows
+from billhook.model.view import ModelView
+from billhook.plugins.registry import default_registry
+from billhook.progress import Progress, silent
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Opened:
+    """A loaded model, its tokenizer, and the calibration with its tokens ready."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    calibration: Calibration
+    tokens: Tokens
+
+
+def open_model(
+    name: str,
+    calibration: Calibration,
+    *,
+    dtype: str,
+    device: str,
+    check: Callable[[PreTrainedModel], object],
+    progress: Progress = silent,
+) -> Opened:
+    """Load a model for work on calibration data.
+
+    Args:
+        name: as for :func:`billhook.load`, ``dtype`` and ``device`` too.
+        calibration: tokenised before the weights are read, but for what the model writes itself.
+        check: handed the model without its weights, to refuse it early. Skipped for GGUF files, so what it checks
+            must be checked again by whoever does the work.
+        progress: told how far the model is with writing.
+    """
+    source = loading.find(name, dtype=dtype, device=device)
+    skeleton = source.skeleton()
+    if skeleton is not None:
+        check(skeleton)
+    tokenizer = source.tokenizer()
+    load = functools.cache(source.model)
+    tokens = calibration.tokenize(tokenizer, load, progress=progress)
+    if skeleton is not None:
+        refuse_long_rows(skeleton, tokens.ids.shape[1])
+    model = load()
+    return Opened(model=model, tokenizer=tokenizer, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
+
+
+def view_of(model: PreTrainedModel) -> ModelView:
+    """The model through its adapter; refuses architectures that none knows."""
+    return default_registry().view(model)
+
+
+def cache_budget(mib: int | None) -> CacheBudget:
+    """The budget for ``--cache-mib``."""
+    return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)

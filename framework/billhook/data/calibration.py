@@ -1,0 +1,238 @@
+"""Calibration: which data, and how it becomes rows of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import attrs
+from loguru import logger
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from billhook.data.blend import Blend, Part, allocate, keep, largest_remainder
+from billhook.data.pool import Pool
+from billhook.data.record import CalibrationRecord, PartRecord
+from billhook.data.self_generated import SELF, SelfGenerated, named
+from billhook.data.text_layout import TextLayout
+from billhook.data.text_layout import tokenize_whole as tokenize_whole
+from billhook.data.text_source import BUILTIN, documents
+from billhook.data.tokens import TokenBatch, Tokens
+from billhook.errors import CalibrationError, InvalidConfig
+from billhook.json_values import build
+from billhook.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@attrs.frozen(kw_only=True)
+class Calibration:
+    """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
+
+    Attributes:
+        source: ``"builtin"`` (English text that needs no download), a text or JSONL file, a ``datasets`` name or
+            object, a list of strings, or ready token batches (then the rest of the options is unused): tensors of
+            ids or mappings with ``input_ids``, in a list, a generator or a ``DataLoader``. Or text that the model
+            writes itself, ``"self"`` or a :class:`billhook.SelfGenerated`; or a :class:`billhook.Blend` of all these.
+        samples: rows of tokens wanted; with fewer at hand all are used, and a warning says so.
+        seqlen: tokens in a row.
+        seed: which rows are taken, and what the model writes.
+        packing: ``"pack"`` joins all documents with blank lines and cuts the tokens into full rows; ``"pad"`` gives
+            each document a row of its own, cut or padded on the right.
+        chat_template: put every document through the tokenizer's chat template (plain text as a user's message), and
+            add no special tokens but the template's. In a blend, those of the other parts.
+    """
+
+    source: object = attrs.field(default=BUILTIN, converter=keep)
+    samples: int = 128
+    seqlen: int = 512
+    seed: int = 0
+    packing: Literal["pack", "pad"] = "pack"
+    chat_template: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.samples < 1:
+            raise InvalidConfig(f"The 'samples' of Calibration must be at least 1; got {self.samples}.")
+        if self.seqlen < 2:
+            raise InvalidConfig(f"The 'seqlen' of Calibration must be at least 2; got {self.seqlen}.")
+        if self.packing not in ("pack", "pad"):
+            raise InvalidConfig(f"The 'packing' of Calibration must be 'pack' or 'pad'; got {self.packing!r}.")
+        if self.chat_template and isinstance(named(self.source), SelfGenerated):
+            raise InvalidConfig(
+                "The 'chat_template' of Calibration is for text that is given. What the model writes begins with the "
+                "'start' of SelfGenerated."
+            )
+
+    @classmethod
+    def of(cls, given: object) -> Calibration:
+        """``given`` itself if it is one, the default for None, else a calibration with ``given`` as its source."""
+        if isinstance(given, Calibration):
+            return given
+        return cls() if given is None else cls(source=given)
+
+    def tokenize(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        model: PreTrainedModel | Callable[[], PreTrainedModel] | None = None,
+        *,
+        progress: Progress = silent,
+    ) -> Tokens:
+        """The rows of tokens.
+
+        Args:
+            tokenizer: of the model; not needed for ready batches.
+            model: writes self-generated text, and is not needed for other sources; or a function that loads it, called
+                when all text has been read.
+            progress: told how far the model is with writing.
+
+        Raises:
+            CalibrationError: the text is missing, empty or shorter than one row, or there is no tokenizer for it, or
+                no model to write it.
+        """
+        if (ready := _ready_tokens(self.source)) is not None:
+            return ready
+        parts = self._parts()
+        pools = [self._pool(named(source), tokenizer, model, progress) for source, _ in parts]
+        weights = [weight for _, weight in parts]
+        counts = allocate(self.samples, weights, [pool.count for pool in pools])
+        _warn_of_shortage(self, pools, largest_remainder(self.samples, weights), counts)
+        drawn = [pool.draw(count) for pool, count in zip(pools, counts, strict=True) if count]
+        if len(parts) == 1:
+            return attrs.evolve(drawn[0], parts=_records(parts, pools, counts))
+        return self._shuffled(drawn, _records(parts, pools, counts))
+
+    def record(self, tokens: Tokens) -> CalibrationRecord:
+        """What a plan remembers of ``tokens``, which :meth:`tokenize` made."""
+        return CalibrationRecord(
+            source=str(self.source) if isinstance(self.source, str | Path) else tokens.source,
+            samples=self.samples,
+            seqlen=self.seqlen,
+            seed=self.seed,
+            packing=self.packing,
+            chat_template=self.chat_template,
+            token_count=tokens.token_count,
+            fingerprint=tokens.fingerprint,
+            parts=tokens.parts,
+        )
+
+    @classmethod
+    def from_record(cls, record: CalibrationRecord) -> Calibration:
+        """The calibration that a plan remembers; its sources must be such that a name or path can say."""
+        return cls(
+            source=_source_of(record),
+            samples=record.samples,
+            seqlen=record.seqlen,
+            seed=record.seed,
+            packing=cast(Literal["pack", "pad"], record.packing),
+            chat_template=record.chat_template,
+        )
+
+    def _parts(self) -> tuple[Part, ...]:
+        """The sources and their weights; a single source counts 1."""
+        return self.source.parts if isinstance(self.source, Blend) else ((self.source, 1),)
+
+    def _pool(
+        self,
+        source: object,
+        tokenizer: PreTrainedTokenizerBase | None,
+        model: PreTrainedModel | Callable[[], PreTrainedModel] | None,
+        progress: Progress,
+    ) -> Pool:
+        if isinstance(source, SelfGenerated):
+            return self._unwritten(source, tokenizer, model, progress)
+        if (ready := _ready_tokens(source)) is not None:
+            return Pool.of_rows(ready, ready.source, self.seed)
+        found, name = documents(source)
+        if tokenizer is None:
+            raise CalibrationError("Calibration text needs a tokenizer: give one, or ready token batches.")
+        layout = TextLayout(
+            tokenizer=tokenizer, seqlen=self.seqlen, packing=self.packing, chat_template=self.chat_template
+        )
+        return Pool.of_rows(layout.rows(found, name), name, self.seed)
+
+    def _unwritten(
+        self,
+        author: SelfGenerated,
+        tokenizer: PreTrainedTokenizerBase | None,
+        model: PreTrainedModel | Callable[[], PreTrainedModel] | None,
+        progress: Progress,
+    ) -> Pool:
+        """What a model will write: it is asked for last, when all text was found to be good."""
+        if model is None:
+            raise CalibrationError("Self-generated text is written by the model: give it, tokenize(tokenizer, model).")
+
+        def write(rows: int) -> Tokens:
+            writer = model if isinstance(model, PreTrainedModel) else model()
+            return author.write(writer, tokenizer, rows=rows, seqlen=self.seqlen, seed=self.seed, progress=progress)
+
+        return Pool(name=SELF, count=None, draw=write)
+
+    def _shuffled(self, drawn: Sequence[Tokens], parts: tuple[PartRecord, ...]) -> Tokens:
+        """The rows of all parts in one order, padded on the right where their lengths differ."""
+        rows = Tokens.from_batches([TokenBatch(tokens.ids, tokens.keep) for tokens in drawn])
+        name = ", ".join(f"{part.source} ({part.rows} rows)" for part in parts)
+        shuffled = Pool.of_rows(rows, name, self.seed).draw(len(rows.ids))
+        return attrs.evolve(shuffled, parts=parts)
+
+
+def _warn_of_shortage(
+    calibration: Calibration, pools: Sequence[Pool], fair: Sequence[int], given: Sequence[int]
+) -> None:
+    """Say which parts give less than their weight asks for (``fair``), and whether all together give too little."""
+    for pool, share, count in zip(pools, fair, given, strict=True):
+        if len(pools) > 1 and not share and not count:
+            logger.warning("The part {} is too light to give one of {} rows.", pool.name, calibration.samples)
+        elif len(pools) > 1 and count < share:
+            logger.warning(
+                "The part {} has {} rows of {} tokens; its weight asks for {}. The others make up for it if they can.",
+                pool.name, count, calibration.seqlen, share,
+            )  # fmt: skip
+    if sum(given) < calibration.samples:
+        logger.warning(
+            "The text ({}) gives {} rows of {} tokens; {} were asked for. All are used.",
+            ", ".join(pool.name for pool in pools), sum(given), calibration.seqlen, calibration.samples,
+        )  # fmt: skip
+
+
+def _records(parts: Sequence[Part], pools: Sequence[Pool], counts: Sequence[int]) -> tuple[PartRecord, ...]:
+    """What a plan remembers of the parts; nothing for a single text, which its source says already."""
+    if len(parts) == 1 and not isinstance(named(parts[0][0]), SelfGenerated):
+        return ()
+    return tuple(
+        PartRecord(
+            source=str(source) if isinstance(source, str | Path) else pool.name,
+            weight=weight,
+            rows=count,
+            options=attrs.asdict(author) if isinstance(author := named(source), SelfGenerated) else {},
+        )
+        for (source, weight), pool, count in zip(parts, pools, counts, strict=True)
+    )
+
+
+def _source_of(record: CalibrationRecord) -> object:
+    if not record.parts:
+        return record.source
+    sources = [_author(part) if part.source == SELF else part.source for part in record.parts]
+    weights = [part.weight for part in record.parts]
+    return sources[0] if len(sources) == 1 else Blend(zip(sources, weights, strict=True))
+
+
+def _author(part: PartRecord) -> SelfGenerated:
+    return cast(SelfGenerated, build(cast("Any", SelfGenerated), part.options, "self-generated text"))
+
+
+def _ready_tokens(source: object) -> Tokens | None:
+    """Tokens, a tensor of ids, or batches of them; None for everything else."""
+    if isinstance(source, Tokens):
+        return source
+    if _is_batch(source):
+        return Tokens.from_batches(cast("Iterable[Any]", [source]))
+    if isinstance(source, list | tuple) and source and _is_batch(source[0]):
+        return Tokens.from_batches(cast("Iterable[Any]", source))
+    return None
+
+
+def _is_batch(item: object) -> bool:
+    return isinstance(item, Tensor | TokenBatch) or (isinstance(item, Mapping) and "input_ids" in item)

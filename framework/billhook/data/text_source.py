@@ -1,0 +1,233 @@
+"""Reading documents: from files, lists, data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+from billhook import hub
+from billhook.errors import CalibrationError, did_you_mean
+
+BUILTIN = "builtin"
+"""The calibration part of the text that comes with Python."""
+
+BUILTIN_EVALUATION = "builtin:evaluation"
+"""The rest of it, for measuring."""
+
+TEXT_FIELDS = ("text", "content", "document")
+"""Fields of a record that hold plain text, in order of preference."""
+
+QUESTION_FIELDS = ("instruction", "prompt")
+"""Fields that hold what a user says: Alpaca's, and those of completion data."""
+
+CONTEXT_FIELDS = ("input", "context")
+"""Fields that belong to the question: Alpaca's and Dolly's."""
+
+ANSWER_FIELDS = ("output", "response", "completion")
+"""Fields that hold what the assistant answers."""
+
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+"""What ShareGPT's chats call the roles, and what chat templates do."""
+
+Document = str | list[dict[str, str]]
+"""Plain text, or a chat as ``[{"role": …, "content": …}, …]``."""
+
+
+def documents(source: object) -> tuple[list[Document], str]:
+    """The documents of a source, and what to call it.
+
+    ``source`` is ``builtin``, a file (``.jsonl`` and ``.json`` records, ``.raw`` in WikiText's layout, anything else
+    plain text), a name that ``datasets.load_dataset`` knows (``name``, ``name:config`` or ``name:config:split``), a
+    ``datasets.Dataset`` or another iterable of records, or a sequence of strings.
+
+    Raises:
+        CalibrationError: it cannot be read, holds no text, or is of none of these kinds.
+    """
+    if isinstance(source, Path):
+        found, name = _from_file(source), source.name
+    elif isinstance(source, str):
+        found, name = _from_name(source)
+    elif isinstance(source, Mapping):
+        raise CalibrationError(
+            f"Calibration data with {listing_of(source)} are several sets in one; choose one of them."
+        )
+    elif isinstance(source, Iterable):
+        found, name = [_document(record) for record in source], _describe(source)
+    else:
+        raise CalibrationError(
+            f"Calibration data are a file, a data set, a list of strings or token batches; got {type(source).__name__}."
+        )
+    found = [d for d in found if d and not (isinstance(d, str) and not d.strip())]
+    if not found:
+        raise CalibrationError(f"The calibration text ({name}) is empty.")
+    return found, name
+
+
+def _from_name(source: str) -> tuple[list[Document], str]:
+    if source in (BUILTIN, BUILTIN_EVALUATION):
+        return [default_text("evaluation" if source == BUILTIN_EVALUATION else "calibration")], source
+    path = Path(source).expanduser()
+    try:
+        if path.is_file():
+            return _from_file(path), source
+    except OSError:  # too long for a name
+        raise CalibrationError("A string names a file or a data set; give texts in a list: [text].") from None
+    if path.suffix or source.startswith((".", "/", "~")):
+        raise CalibrationError(f"The text file {source} does not exist.")
+    return _from_hub(source), source
+
+
+def _from_file(path: Path) -> list[Document]:
+    if path.suffix == ".jsonl":
+        return [_document(record) for _, record in json_lines(path)]
+    text = _content(path)
+    if path.suffix == ".json":
+        records = _parsed(text, path, 1)
+        return [_document(record) for record in (records if isinstance(records, list) else [records])]
+    return [wikitext(text) if path.suffix == ".raw" else text]
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The records of a ``.jsonl`` file, each after the number of its line, from 1; blank lines are skipped.
+
+    Raises:
+        CalibrationError: the file cannot be read, or a line is not JSON.
+    """
+    # not splitlines(): JSON strings may hold U+2028 and the like as they are
+    for number, line in enumerate(_content(path).split("\n"), 1):
+        if line.strip():
+            yield number, _parsed(line, path, number)
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"The text file {path} cannot be read: {error}") from error
+
+
+def wikitext(raw: str) -> str:
+    """WikiText's raw layout joined the way its perplexities are usually measured: blank lines become empty, the
+    others keep their newline, and two newlines stand between lines."""
+    return "\n\n".join("" if not line.strip() else line + "\n" for line in raw.split("\n"))
+
+
+def _parsed(text: str, path: Path, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CalibrationError(f"{path}, line {line}, is not JSON: {error}") from error
+
+
+def _from_hub(name: str) -> list[Document]:
+    import datasets
+
+    dataset, config, split = (*name.split(":"), "", "")[:3]
+    _refuse_absent(dataset, name)
+    try:
+        loaded = datasets.load_dataset(dataset, config or None, split=split or "train")
+    except Exception as error:  # the library raises its own, the hub client's, and OSError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CalibrationError(f"Neither a file nor a data set is called {name!r}: {reason}") from error
+    return [_document(record) for record in loaded]
+
+
+def _refuse_absent(dataset: str, name: str) -> None:
+    """One quick question first: ``datasets`` itself goes on asking for half a minute."""
+    if Path(dataset).exists():
+        return
+    answer, reason = hub.ask(dataset, "README.md", "dataset")
+    if answer == "no such name":
+        raise CalibrationError(
+            f"Neither a file nor a data set is called {name!r}.{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
+        )
+    if answer == "unreachable" and not hub.is_cached(dataset, "README.md", "dataset"):
+        raise CalibrationError(
+            f"Neither a file nor a data set is called {name!r}: it is not in the hub's cache on this machine, and the "
+            f"hub cannot be asked ({reason}).{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
+        )
+
+
+def _document(record: object) -> Document:
+    """Chats first, since a record that has one often holds it rendered as text as well (Alpaca)."""
+    if isinstance(record, str):
+        return record
+    if isinstance(record, Mapping):
+        if messages := record.get("messages") or record.get("conversations"):
+            return [_message(message) for message in messages]
+        question, answer = _first(record, QUESTION_FIELDS), _first(record, ANSWER_FIELDS)
+        if question and answer:
+            return _exchange(record, question, answer)
+        for field in TEXT_FIELDS:
+            if isinstance(record.get(field), str):
+                return str(record[field])
+        if question:
+            return _exchange(record, question, None)
+    raise CalibrationError(
+        f"A record of {listing_of(record)} is no document: a string was expected, or a field 'text' ('content', "
+        f"'document'), 'messages' ('conversations'), 'instruction' or 'prompt'."
+    )
+
+
+def _first(record: Mapping[str, Any], fields: Sequence[str]) -> object:
+    """The first of the fields that is there and not empty; None if there is none."""
+    return next((record[field] for field in fields if record.get(field)), None)
+
+
+def _exchange(record: Mapping[str, Any], question: object, answer: object) -> Document:
+    """A question, with what belongs to it, and its answer, as a chat."""
+    context = _first(record, CONTEXT_FIELDS)
+    if context and isinstance(question, str):
+        question = f"{question}\n{context}"
+    return [*_turns(question, "user"), *_turns(answer, "assistant")]
+
+
+def _turns(said: object, role: str) -> list[dict[str, str]]:
+    """Text as a turn of that role; messages as they are."""
+    if isinstance(said, list | tuple):
+        return [_message(message) for message in said]
+    return [{"role": role, "content": str(said)}] if said else []
+
+
+def _message(message: object) -> dict[str, str]:
+    """A turn of a chat; ShareGPT's field names (SlimOrca) are translated."""
+    if not isinstance(message, Mapping) or not (role := message.get("role") or message.get("from")):
+        raise CalibrationError(f"A chat message needs 'role' and 'content'; got {listing_of(message)}.")
+    content = message.get("content") or message.get("value") or ""
+    return {"role": SHAREGPT_ROLES.get(str(role), str(role)), "content": _plain(content)}
+
+
+def _plain(content: object) -> str:
+    """The text of a message; of one in pieces (``[{"type": "text", "text": …}]``) the pieces that are text."""
+    if isinstance(content, list | tuple):
+        return "".join(str(piece.get("text") or "") if isinstance(piece, Mapping) else str(piece) for piece in content)
+    return str(content)
+
+
+def listing_of(record: object) -> str:
+    """What a record looks like, for messages."""
+    return f"fields {sorted(record)}" if isinstance(record, Mapping) else f"type {type(record).__name__}"
+
+
+def _describe(source: Iterable[object]) -> str:
+    if isinstance(source, Sequence):
+        return f"{len(source)} documents"
+    return type(source).__name__
+
+
+EVALUATION_SHARE = 0.2
+"""Share of the text kept for evaluation; calibration never sees it."""
+
+
+def default_text(part: str) -> str:
+    """About 460,000 characters in all: prose on Python, with some code.
+
+    Args:
+        part: ``calibration`` for the beginning, ``evaluation`` for the rest.
+    """
+    whole = [topics[name] for name in sorted(topics)]
+    split = round(len(whole) * (1 - EVALUATION_SHARE))
+    return "\n\n".join(whole[:split] if part == "calibration" else whole[split:])

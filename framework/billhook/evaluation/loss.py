@@ -1,0 +1,23 @@
+"""The loss that perplexities and objectives share, a few tokens at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+CPU_TOKENS, TOKENS = 32, 1024
+"""Tokens whose logits are turned to float32 at a time, on the CPU and elsewhere. What a few tokens need stays in a
+CPU's cache: several times faster than all at once, for 49,152 words."""
+
+
+def loss_tokens(device: torch.device) -> int:
+    """How many tokens' logits are turned to float32 at a time on ``device``."""
+    return CPU_TOKENS if device.type == "cpu" else TOKENS
+
+
+def summed_loss(logits: Tensor, labels: Tensor) -> float:
+    """Summed cross-entropy in nats of ``logits`` ``[tokens, vocab]`` against ``labels`` ``[tokens]``, in float32."""
+    chunk = loss_tokens(logits.device)
+    parts = zip(logits.split(chunk), labels.split(chunk), strict=True)
+    return sum(float(cross_entropy(part.float(), label, reduction="sum")) for part, label in parts)

@@ -1,0 +1,1 @@
+"""Other people's files: published results, read and written."""

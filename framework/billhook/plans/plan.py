@@ -1,0 +1,168 @@
+"""Plan: what was decided, and everything needed to do it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+from transformers import PreTrainedModel
+
+from billhook.cuts.cut import Cut
+from billhook.cuts.kinds import cut_from_data, cut_to_data
+from billhook.data.record import CalibrationRecord, PartRecord
+from billhook.errors import InvalidPlan
+from billhook.heterogeneous.configuration_billhook import family_of
+from billhook.json_values import explain, strict_converter
+from billhook.model.view import ModelView
+from billhook.plans.before import said_now
+from billhook.plans.budget import Budget
+from billhook.plans.repair import Repair
+from billhook.plans.strategy_spec import StrategySpec
+
+SCHEMA = 1
+"""Version of the JSON layout. A reader refuses a newer one."""
+
+
+@attrs.frozen(kw_only=True)
+class ModelIdentity:
+    """Which model a plan belongs to: enough to refuse a wrong one, not to fetch it."""
+
+    model_type: str
+    layer_count: int
+    parameter_count: int
+    name: str = ""
+
+    @classmethod
+    def of(cls, view: ModelView) -> ModelIdentity:
+        """That of a whole model."""
+        config = view.model.config
+        return cls(
+            model_type=family_of(config),
+            layer_count=len(view.numbers),
+            parameter_count=view.parameter_count,
+            name=_public_name(config.name_or_path or ""),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """Ordered cuts, and the strategies, data and model behind them. Layer numbers are the original model's.
+
+    Compares by value, prints as a few lines, goes to JSON and back without loss.
+    """
+
+    cuts: tuple[Cut, ...]
+    model: ModelIdentity
+    budget: Budget
+    selector: StrategySpec
+    estimator: StrategySpec
+    merger: StrategySpec
+    calibration: CalibrationRecord
+    billhook: str
+    objective: StrategySpec | None = None
+    repair: Repair = attrs.field(factory=Repair)
+    schema: int = SCHEMA
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (
+                f"Plan for {self.model.name or self.model.model_type}: {self.model.layer_count} layers, "
+                f"{self.model.parameter_count:,} parameters",
+                f"  drop      {', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
+                f"  with      {self.selector} -> {self.estimator} -> {self.merger}",
+                f"  on        {self.calibration}",
+            )
+        )
+
+    def to_json(self) -> str:
+        """The plan as JSON, indented, keys in a fixed order."""
+        return json.dumps(_CONVERTER.unstructure(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that :meth:`to_json` wrote.
+
+        Raises:
+            InvalidPlan: not JSON, not a plan, or of a newer schema; says which field is wrong.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InvalidPlan(f"This is not a plan: not even JSON ({error}).") from error
+        if not isinstance(data, dict) or "cuts" not in data:
+            raise InvalidPlan("This is not a plan: a JSON object with 'cuts' was expected.")
+        schema = data.get("schema", SCHEMA)
+        if not isinstance(schema, int):
+            raise InvalidPlan(f"This plan is damaged: its schema is {schema!r}, not a number.")
+        if schema > SCHEMA:
+            raise InvalidPlan(f"This plan has schema {schema}; this billhook reads up to {SCHEMA}. Update it.")
+        try:
+            return _CONVERTER.structure(said_now(data), cls)
+        except cattrs.BaseValidationError as error:
+            raise InvalidPlan(f"This plan is damaged: {explain(error)}.") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON to a file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan file, or the ``billhook.json`` of a checkpoint (a folder or that file).
+
+        Raises:
+            InvalidPlan: the file is not there or not a plan.
+        """
+        path = Path(path)
+        path = path / "billhook.json" if path.is_dir() else path
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidPlan(f"No plan can be read from {path}: {error}") from error
+        return cls.from_json(_plan_part(text))
+
+
+def refuse_other_model(plan: Plan, model: PreTrainedModel) -> None:
+    """Raise :class:`InvalidPlan` unless ``model`` (its weights do not matter) is the kind the plan was made for."""
+    ours = (family_of(model.config), model.config.num_hidden_layers, sum(p.numel() for p in model.parameters()))
+    theirs = (plan.model.model_type, plan.model.layer_count, plan.model.parameter_count)
+    if ours != theirs:
+        raise InvalidPlan(
+            f"This plan is for a {theirs[0]} model with {theirs[1]} layers and {theirs[2]:,} parameters; this one is a "
+            f"{ours[0]} with {ours[1]} layers and {ours[2]:,}. Plans use the original model's layer numbers."
+        )
+
+
+def _plan_part(text: str) -> str:
+    """The plan inside a checkpoint's ``billhook.json``, or the text itself."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return json.dumps(data["plan"]) if isinstance(data, dict) and "plan" in data else text
+
+
+def _converter() -> cattrs.Converter:
+    converter = strict_converter()
+    converter.register_unstructure_hook_func(lambda cls: isinstance(cls, type) and issubclass(cls, Cut), cut_to_data)
+    converter.register_structure_hook_func(
+        lambda cls: isinstance(cls, type) and issubclass(cls, Cut), lambda data, _: cut_from_data(data)
+    )
+    converter.register_structure_hook(
+        StrategySpec, make_dict_structure_fn(StrategySpec, converter, options=override(struct_hook=lambda v, _: v))
+    )
+    converter.register_structure_hook(
+        PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: v))
+    )
+    converter.register_unstructure_hook(StrategySpec, lambda spec: {"name": spec.name, "options": dict(spec.options)})
+    return converter
+
+
+def _public_name(name: str) -> str:
+    """A hub name as it is, of a local path only the last part: plans travel, and paths tell about their owner."""
+    return Path(name).name if Path(name).exists() or Path(name).is_absolute() else name
+
+
+_CONVERTER = _converter()

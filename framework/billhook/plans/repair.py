@@ -1,0 +1,76 @@
+"""Repair: when and how cuts are repaired, whatever the estimator and the merger."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from billhook.errors import InvalidConfig
+
+When = Literal["winner", "trial", "final"]
+Target = Literal["dense", "present", "halfway"]
+Weights = Literal["equal", "residual", "stream"]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "when": ("winner", "trial", "final"),
+    "target": ("dense", "present", "halfway"),
+    "weights": ("equal", "residual", "stream"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Repair:
+    """How a Pruner repairs.
+
+    Attributes:
+        when: ``winner`` repairs each cut as soon as it is made, so that the next one is chosen by the repaired model.
+            ``trial`` also scores every candidate of a search repaired. ``final`` repairs nothing until all cuts are
+            made, then every donor once, in the order of the stream.
+        target: what a repair is to bring about. ``dense``, the dense model's stream, makes every repair mend what
+            earlier ones left over as well, so that errors do not pile up. ``present`` mends this cut alone, less to
+            learn from few tokens: the stream of the model as it was before the cut, or, where all is repaired at the
+            end, what the donor as it was in the dense model would make of the stream that reaches it now.
+            ``halfway``, their mean: what earlier layers did wrong can hardly be told from what reaches a donor, and
+            much of what is learnt of it does not hold on other text (in quantisation: QEP, arXiv 2504.09629).
+            ``trial`` and closing passes take ``dense``.
+        weights: what a token's squared error counts. ``equal``: 1. ``residual``: 1/‖R‖², R being what the donor is to
+            write: near the optimum twice the approximate cosine loss of ReplaceMe, in closed form. ``stream``: 1/‖H‖²,
+            H being the whole target: the error as the next norm sees it. Either keeps attention sinks and other tokens
+            with massive activations, hundreds of times as large as the others, from ruling the fit.
+        held_out: share of the calibration rows that no repair is fitted to. They choose the strength of an automatic
+            ridge, and a repair that does not help on them is not made. 0 for none, and no such check.
+        closing: after the last cut, so many times go through the model and solve every surviving writer anew, toward
+            the dense stream.
+        search_tokens: choose cuts, and repair them as they are made, on so many of the calibration tokens at most
+            (whole rows, spread over the data); those that ``final`` and ``closing`` say see all. A choice takes few,
+            a fit many: what is fitted to few does not hold on other text. None for all.
+
+    Raises:
+        InvalidConfig: an unknown choice, or a share or count that is none.
+    """
+
+    when: When = "winner"
+    target: Target = "dense"
+    weights: Weights = "equal"
+    held_out: float = 0.0
+    closing: int = 0
+    search_tokens: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InvalidConfig(
+                    f"The {name!r} of Repair must be one of {', '.join(choices)}; got {getattr(self, name)!r}."
+                )
+        if self.when == "trial" and self.target != "dense":
+            raise InvalidConfig(
+                f"Repair(when='trial') knows the dense stream only; the 'target' is {self.target!r}. Leave it 'dense', "
+                f"or repair with when='winner'."
+            )
+        if not 0 <= self.held_out <= 0.5:
+            raise InvalidConfig(f"The 'held_out' of Repair must lie between 0 and 0.5; got {self.held_out}.")
+        if self.search_tokens is not None and self.search_tokens < 1:
+            raise InvalidConfig(f"The 'search_tokens' of Repair must be at least 1; got {self.search_tokens}.")
+        if self.closing < 0:
+            raise InvalidConfig(f"The 'closing' of Repair must not be negative; got {self.closing}.")

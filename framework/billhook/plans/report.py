@@ -1,0 +1,60 @@
+"""CutReport: how well one cut was repaired."""
+
+from __future__ import annotations
+
+import attrs
+
+from billhook.cuts.cut import Cut
+from billhook.model.branch import Branch
+
+
+@attrs.frozen(kw_only=True)
+class SiteReport:
+    """Figures of one repair, over the calibration tokens.
+
+    Attributes:
+        donor: original number of the layer whose writer makes up for the loss; None if nothing was repaired.
+        branch: of the donor.
+        r_squared: share of the residual target's variance that the map explains; NaN without data. Tokens with massive
+            activations (attention sinks) dominate it, unless weighted: read it together with the cosines, where each
+            token counts once.
+        cosine_before: mean cosine between the stream behind the cut and the dense stream, unrepaired.
+        cosine_after: the same, repaired.
+        held_out: squared error on the tokens held out, as a share of that of doing nothing; NaN if there are none. A
+            repair of 1 or more is not made.
+        token_count: tokens behind these figures.
+        massive_count: of these, tokens with massive activations: the stream to be reached is over
+            ``billhook.regression.massive.MASSIVE`` times as long as the median one of its batch. 0 where nobody counts,
+            in repairs on trial.
+        notes: assumptions and fall-backs of the estimator, in words.
+    """
+
+    donor: int | None = None
+    branch: Branch | None = None
+    r_squared: float = float("nan")
+    cosine_before: float = float("nan")
+    cosine_after: float = float("nan")
+    held_out: float = float("nan")
+    token_count: int = 0
+    massive_count: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def helps(self) -> bool:
+        """Unless held-out tokens say that it does not."""
+        return not self.held_out >= 1
+
+
+@attrs.frozen(kw_only=True)
+class CutReport(SiteReport):
+    """How well one cut was repaired.
+
+    Attributes:
+        cut: what went.
+        score: the objective without it, as the search that chose it found; NaN if nobody searched.
+        seconds: collecting, solving and merging; without a repair that waited for the end.
+    """
+
+    cut: Cut
+    score: float = float("nan")
+    seconds: float = 0.0

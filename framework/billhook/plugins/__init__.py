@@ -1,0 +1,1 @@
+"""Hooks, the registry of what plugins offer, and the options of strategies as data."""

@@ -1,0 +1,153 @@
+"""Doing a plan again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+
+from billhook.cuts.cut import Cut
+from billhook.data.calibration import Calibration
+from billhook.data.record import NO_DATA, CalibrationRecord
+from billhook.data.tokens import Tokens
+from billhook.errors import CalibrationError, InvalidPlan
+from billhook.plans.budget import Budget
+from billhook.plans.plan import Plan, refuse_other_model
+from billhook.plans.strategy_spec import StrategySpec
+from billhook.plugins.registry import Registry
+from billhook.pruning.pruner import Pruner
+from billhook.pruning.refusals import refuse_no_model
+from billhook.results.result import PruneResult
+from billhook.roles.estimator import Needs
+from billhook.roles.role import Role, Strategy
+from billhook.roles.selector import Selector
+from billhook.roles.state import PruningState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NO_TOKENS = Tokens(ids=torch.zeros(1, 2, dtype=torch.int64), keep=torch.ones(1, 2, dtype=torch.bool), source="none")
+"""Stands for data in a run that reads none: there must be a row, and no layer is ever run on it."""
+
+
+@attrs.frozen
+class Planned(Selector):
+    """Yields given cuts in their order; the budget is taken as met by them."""
+
+    cuts: tuple[Cut, ...]
+
+    def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:
+        """The cuts."""
+        yield from self.cuts
+
+    def kinds(self) -> tuple[type[Cut], ...]:
+        """Those of the cuts."""
+        return tuple(dict.fromkeys(type(cut) for cut in self.cuts))
+
+
+def apply(
+    plan: Plan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    calibration: object = None,
+    pruner: Pruner | None = None,
+    any_calibration: bool = False,
+) -> PruneResult:
+    """Make the cuts of ``plan`` in ``model``, repaired as the plan says. On the same data: the same weights.
+
+    Args:
+        plan: what to do. (Somebody else's published result becomes one by :meth:`billhook.Published.plan`.)
+        model: the model it was made for; not changed.
+        tokenizer: as for :meth:`Pruner.prune`.
+        calibration: the data; if None, what the plan's record names. No data are read where none are needed: the
+            estimator asks for none, and there is no objective. Hooks then see one row of two tokens.
+        pruner: brings hooks, cache and registry; an estimator, merger or repair that it was given takes the place of
+            the plan's. Its selector is not used.
+        any_calibration: accept other data than the plan was made with. The maps then differ.
+
+    Raises:
+        InvalidPlan: no plan; or it belongs to another model, or names strategies that cannot be built from a file.
+        CalibrationError: the data are not those of the plan.
+    """
+    refuse_no_model(model)
+    if not isinstance(plan, Plan):
+        raise InvalidPlan(
+            f"What is applied is a Plan; got {type(plan).__name__}. Read one with Plan.load(path), or make one of a "
+            f"published result: published.plan(model)."
+        )
+    refuse_other_model(plan, model)
+    redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts))
+    if calibration is None and not needs_data(redone):
+        data, record = Calibration(source=NO_TOKENS), plan.calibration
+    else:
+        data, record = _data_for(plan, model, tokenizer, calibration, any_calibration)
+    result = redone.prune(model, tokenizer, calibration=data, budget=plan.budget)
+    return attrs.evolve(result, plan=attrs.evolve(result.plan, selector=plan.selector, calibration=record))
+
+
+def _data_for(
+    plan: Plan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    calibration: object,
+    any_calibration: bool,
+) -> tuple[Calibration, CalibrationRecord]:
+    """The data, tokenised, and what a plan remembers of them."""
+    data = calibration_of(plan) if calibration is None else Calibration.of(calibration)
+    tokens = data.tokenize(tokenizer, model)
+    if not any_calibration and plan.calibration != NO_DATA:
+        _refuse_other_data(plan.calibration, tokens.fingerprint)
+    return attrs.evolve(data, source=tokens), data.record(tokens)
+
+
+def needs_data(pruner: Pruner) -> bool:
+    """Whether a run of ``pruner`` over given cuts looks at calibration data."""
+    method = pruner.method()
+    return method.objective is not None or method.estimator.needs is not Needs.NOTHING
+
+
+def calibration_of(plan: Plan) -> Calibration:
+    """The data that the plan names.
+
+    Raises:
+        CalibrationError: it was made without any.
+    """
+    if plan.calibration == NO_DATA:
+        raise CalibrationError("This plan was made without calibration data: say which data to take.")
+    return Calibration.from_record(plan.calibration)
+
+
+def pruner_for(plan: Plan, base: Pruner | None = None) -> Pruner:
+    """``base`` with the estimator, merger and repair of ``plan`` where it was given none, built from its registry.
+
+    Raises:
+        InvalidPlan: the plan names one that was given as an object and cannot be built from a file.
+    """
+    base = Pruner() if base is None else base
+    own: dict[str, Any] = {
+        role: _built(spec, role, base.whole_registry)
+        for role, spec in (("estimator", plan.estimator), ("merger", plan.merger))
+        if getattr(base, role) is None
+    }
+    return attrs.evolve(base, **own, repair=base.repair or plan.repair)
+
+
+def _built(spec: StrategySpec, role: Role, registry: Registry) -> Strategy:
+    if spec.name.startswith("("):
+        raise InvalidPlan(
+            f"The plan uses {spec.name}, which was given as an object and is not registered: "
+            f"hand it over with apply(..., pruner=Pruner({role}=...))."
+        )
+    return registry.create(role, spec.name, spec.options)
+
+
+def _refuse_other_data(record: CalibrationRecord, fingerprint: str) -> None:
+    if fingerprint != record.fingerprint:
+        raise CalibrationError(
+            f"These are not the tokens the plan was made with (fingerprint {fingerprint[:12]}, the plan has "
+            f"{record.fingerprint[:12]}): text, tokenizer or layout differ. Give the same data, or allow other data "
+            f"with any_calibration=True (--any-calibration)."
+        )

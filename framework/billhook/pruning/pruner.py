@@ -1,0 +1,285 @@
+"""Pruner: lets a selector, an estimator and a merger work together on one model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from loguru import logger
+from transformers import PreTrainedModel
+
+from billhook.activations.activation_cache import CacheBudget
+from billhook.cuts.cut import Cut
+from billhook.cuts.placed import Placed
+from billhook.data.calibration import Calibration
+from billhook.data.tokens import Tokens
+from billhook.model.view import ModelView
+from billhook.model.weights import refuse_unusable
+from billhook.plans.budget import Budget
+from billhook.plans.journal import Journal
+from billhook.plans.repair import Repair
+from billhook.plans.report import CutReport
+from billhook.plugins.registry import Registry, default_registry
+from billhook.pruning.method import Method
+from billhook.pruning.records import Records
+from billhook.pruning.refusals import (
+    refuse_layers,
+    refuse_no_budget,
+    refuse_no_model,
+    refuse_rigid,
+    refuse_unmergeable,
+)
+from billhook.regression.linear_map import LinearMap
+from billhook.repair.final_repairs import FinalRepairs
+from billhook.repair.repairer import Repairer
+from billhook.repair.trial_repairs import TrialRepairs
+from billhook.results.result import PruneResult
+from billhook.results.settling import settle
+from billhook.roles.estimator import Estimator
+from billhook.roles.merger import Merger
+from billhook.roles.objective import Objective
+from billhook.roles.recipe import Recipe
+from billhook.roles.role import ROLES
+from billhook.roles.selector import Selector
+from billhook.roles.state import PruningState
+from billhook.search.scoring import score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Pruner:
+    """Orders the steps; knows no method by name.
+
+    A strategy or repair that is not given is that of the default recipe, ``billhook``: of all MLPs the channels that
+    the loss misses least, and every writer solved anew. :meth:`following` gives a pruner of another recipe.
+
+    Attributes:
+        selector: what goes; an object or a registered name.
+        estimator: how each loss is made up for.
+        merger: where the repair is put.
+        objective: measured before and after, and what searching selectors minimise. If None, those take perplexity,
+            and the others do without.
+        repair: when and how.
+        hooks: plugin objects with hook implementations, for this pruner alone.
+        cache: bytes that activations may take.
+        tokens_per_batch: tokens that go through a layer at a time.
+        journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
+            and options, that run goes on where it was; None for no such file.
+        registry: where names are looked up; all installed plugins if not given.
+    """
+
+    selector: str | Selector | None = None
+    estimator: str | Estimator | None = None
+    merger: str | Merger | None = None
+    objective: str | Objective | None = None
+    repair: Repair | None = None
+    hooks: Sequence[object] = ()
+    cache: CacheBudget = attrs.field(factory=CacheBudget)
+    tokens_per_batch: int = 4096
+    journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    registry: Registry = attrs.field(factory=default_registry, repr=False)
+
+    @classmethod
+    def following(cls, recipe: str | Recipe, **options: Any) -> Pruner:
+        """A pruner that follows a recipe.
+
+        Args:
+            recipe: the recipe, or its name in the ``registry``.
+            options: any of the class. A strategy or repair that is given takes the place of the recipe's own.
+
+        Raises:
+            UnknownStrategy: nobody offers a recipe of that name; the nearest one is suggested.
+            AmbiguousStrategy: two distributions do.
+        """
+        if isinstance(recipe, str):
+            recipe = options.get("registry", default_registry()).recipe(recipe)
+        own = {str(role): recipe.strategy(role) for role in ROLES}
+        return cls(**{**own, "repair": recipe.repair, **options})
+
+    def method(self) -> Method:
+        """The strategies as objects; those that are not given from the default recipe.
+
+        Raises:
+            UnknownStrategy, AmbiguousStrategy: a name is not offered, or by two distributions.
+            InvalidConfig: an object of another class.
+        """
+        return Method.of({role: getattr(self, role) for role in ROLES}, self.repair, self.whole_registry)
+
+    @property
+    def whole_registry(self) -> Registry:
+        """:attr:`registry` with what :attr:`hooks` bring."""
+        return self.registry.extended(self.hooks) if self.hooks else self.registry
+
+    def prune(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        calibration: object = None,
+        budget: Budget,
+    ) -> PruneResult:
+        """Prune ``model`` by ``budget``. The model that is handed in is never changed, whatever happens.
+
+        Args:
+            model: a transformers causal language model that an adapter knows, with finite float weights.
+            tokenizer: for calibration text, and carried into checkpoints; not needed with ready token batches.
+            calibration: a :class:`Calibration`, or what its ``source`` takes; English text from Python's own help
+                if None.
+            budget: how much to remove.
+
+        Returns:
+            The pruned model, its plan, and figures.
+
+        Raises:
+            BillhookError: any rule that is broken; the subclass and the text say which.
+        """
+        refuse_no_model(model)
+        refuse_no_budget(budget)
+        refuse_layers(self.selector, budget)
+        return _Run(self, self.whole_registry, model)(tokenizer, Calibration.of(calibration), budget)
+
+
+class _Run:
+    """One call of :meth:`Pruner.prune`: the loop, and the clock."""
+
+    def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
+        self.dense = registry.view(model)  # the state works on copies of it
+        refuse_unusable(model)
+        self.pruner, self.hook = pruner, registry.hook
+        self.method = pruner.method()
+        self.records = Records(registry, self.method, self.dense)
+        self.repairer = Repairer(self.method.estimator, self.method.merger)
+        self.final = FinalRepairs(self.repairer, self.method.repair)
+        self.reports: list[CutReport] = []
+        self.metrics: dict[str, float] = {}
+
+    def __call__(
+        self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
+    ) -> PruneResult:
+        began = time.perf_counter()
+        refuse_unmergeable(self.dense, self.method)
+        refuse_rigid(self.dense, self.method.selector)
+        tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
+        searched = tokens.some(self.method.repair.search_tokens)
+        state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
+        try:
+            self.hook.billhook_after_calibration(state=state)
+            self.hook.billhook_before_prune(state=state, budget=budget)
+            self._measure(state, "objective_before")
+            self._cut_until_done(state, budget)
+            self._repair_finally(state, tokens)
+            self._measure(state, "objective_after")
+        finally:
+            state.close()
+        settle(state.model)
+        self.metrics |= _sizes(self.dense, state.model)
+        self.metrics |= {
+            "layer_tokens": state.flow.runner.layer_tokens,
+            "seconds_total": time.perf_counter() - began,
+        }
+        result = PruneResult(
+            model=state.model.model,
+            plan=self.records.plan(state, budget, calibration.record(tokens)),
+            metrics=self.metrics,
+            reports=tuple(self.final.with_figures(report) for report in self.reports),
+            repairs=tuple(self.final.reports),
+            tokenizer=tokenizer,
+        )
+        self.hook.billhook_after_prune(result=result)
+        return result
+
+    def _cut_until_done(self, state: PruningState, budget: Budget) -> None:
+        cuts = self.method.selector.select(state, budget)
+        while True:
+            began = time.perf_counter()
+            cut = next(cuts, None)
+            selected = time.perf_counter()
+            self._clock("seconds_selecting", selected - began)
+            if cut is None:
+                break
+            if not self._vetoed(state, cut):
+                self._apply(state, cut)
+            self._clock("seconds_repairing", time.perf_counter() - selected)
+        if not state.cuts:
+            logger.warning("Nothing was cut: {} vetoed.", len(state.vetoed))
+
+    def _apply(self, state: PruningState, cut: Cut) -> None:
+        began = time.perf_counter()
+        placed = Placed.of(cut, state.model)
+        linear_map, figures = self._solve(state, placed)
+        self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
+        self.method.merger.merge_placed(placed, linear_map)
+        state.model.adopt(placed.after)
+        state.record(cut)
+        figures = attrs.evolve(figures, score=state.scores.get(cut, math.nan), seconds=time.perf_counter() - began)
+        self.reports.append(figures)
+        logger.trace("{}: R² {:.3f}, {:.1f} s", cut, figures.r_squared, figures.seconds)
+        self.hook.billhook_after_cut(state=state, cut=cut, report=figures)
+
+    def _solve(self, state: PruningState, placed: Placed) -> tuple[LinearMap | None, CutReport]:
+        if self.final.waits:
+            self.final.put_off(placed)
+            return None, CutReport(cut=placed.cut)
+        if state.trials is not None:
+            return state.trials.repair(placed.cut)
+        return self.repairer.solve(state, placed)
+
+    def _vetoed(self, state: PruningState, cut: Cut) -> bool:
+        reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]
+        if reasons:
+            logger.info("{} is vetoed: {}", cut, "; ".join(reasons))
+            state.vetoed.append(cut)
+        return bool(reasons)
+
+    def _repair_finally(self, state: PruningState, tokens: Tokens) -> None:
+        """Of the writers that are still to be solved; on all tokens."""
+        if not self.final.due(state):
+            return
+        began = time.perf_counter()
+        if not self.final.waits:
+            self._measure(state, "objective_before_closing")
+        searched_all = state.tokens.ids.shape == tokens.ids.shape
+        self.final.make(state, None if searched_all else lambda: self._state(tokens))
+        self._clock("seconds_repairing", time.perf_counter() - began)
+
+    def _state(self, tokens: Tokens, journal: Journal | None = None, *, on_trial: bool = False) -> PruningState:
+        tries = on_trial and self.method.repair.when == "trial" and self.repairer.repairs
+        return PruningState(
+            self.dense,
+            tokens,
+            merger=self.method.merger,
+            objective=self.method.objective,
+            cache=self.pruner.cache,
+            tokens_per_batch=self.pruner.tokens_per_batch,
+            progress=self._progress,
+            on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
+            journal=journal,
+            repair=self.method.repair,
+            trials=(lambda state: TrialRepairs(state, self.repairer)) if tries else None,
+        )
+
+    def _progress(self, stage: str, done: int, total: int | None) -> None:
+        self.hook.billhook_on_progress(stage=stage, done=done, total=total)
+
+    def _measure(self, state: PruningState, name: str) -> None:
+        if state.objective is not None:
+            self.metrics[name] = score(state, state.objective)
+
+    def _clock(self, name: str, seconds: float) -> None:
+        self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def _sizes(dense: ModelView, pruned: ModelView) -> dict[str, float]:
+    return {
+        "layers_before": len(dense.numbers),
+        "layers_after": len(pruned.numbers),
+        "parameters_before": dense.parameter_count,
+        "parameters_after": pruned.parameter_count,
+        "ratio": 1 - pruned.parameter_count / dense.parameter_count,
+    }

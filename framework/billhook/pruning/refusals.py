@@ -1,0 +1,75 @@
+"""What is refused before any work: nobody waits for hours to hear that it was in vain."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from billhook.cuts.drop_branch import DropBranch
+from billhook.cuts.drop_layers import DropLayers
+from billhook.cuts.uniform import can_be_uniform
+from billhook.errors import InvalidConfig, UnsupportedArchitecture
+from billhook.model.view import ModelView
+from billhook.plans.budget import Budget
+from billhook.pruning.method import Method
+from billhook.roles.estimator import Needs
+from billhook.roles.selector import Selector
+
+
+def refuse_no_model(model: object) -> None:
+    """Raise :class:`UnsupportedArchitecture` for what is no model at all, a name for instance."""
+    if not isinstance(model, PreTrainedModel):
+        raise UnsupportedArchitecture(
+            f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
+        )
+
+
+def refuse_unmergeable(view: ModelView, method: Method) -> None:
+    """Raise :class:`CannotMerge` before any work if no repair of this model could be merged.
+
+    Asked of the last layer: the layers of a model are built alike, so what cannot be merged there cannot anywhere.
+    """
+    last = view.numbers[-1]
+    if method.estimator.needs is Needs.NOTHING or last == 0:
+        return
+    donors = {branch for kind in method.selector.kinds() for branch in kind.donors}
+    if "mlp" in donors:
+        method.merger.check(view, DropLayers(last, last + 1))
+    if "attention" in donors:
+        method.merger.check(view, DropBranch(last, "mlp"))
+
+
+def refuse_no_budget(budget: object) -> None:
+    """Raise :class:`InvalidConfig` for what is no budget, a number for instance."""
+    if not isinstance(budget, Budget):
+        raise InvalidConfig(f"The budget must be a Budget, for instance Budget(layers=8); got {budget!r}.")
+
+
+def refuse_layers(selector: object, budget: Budget) -> None:
+    """Raise :class:`InvalidConfig` for a budget in layers where the default recipe is to meet it.
+
+    It drops none: whoever asks for layers without saying how means layers, and not as many channels.
+
+    Args:
+        selector: the one that was named, or None.
+        budget: what was asked for.
+    """
+    if selector is None and budget.layers is not None:
+        raise InvalidConfig(
+            "The default recipe makes MLPs narrower and drops no layers. Say how much by a ratio "
+            "(Budget(parameters=0.2), --ratio 0.2), or follow a recipe that drops layers "
+            "(Pruner.following('replaceme'), --recipe replaceme)."
+        )
+
+
+def refuse_rigid(view: ModelView, selector: Selector) -> None:
+    """Raise :class:`InvalidConfig` before any work if branches are to get narrower that cannot, or not uniformly."""
+    for branch in dict.fromkeys(kind.narrows for kind in selector.kinds() if kind.narrows is not None):
+        reason = view.adapter.why_not_narrowable(view.model.config, branch)
+        if reason is None and getattr(selector, "uniform", False) and not can_be_uniform(view, branch):
+            reason = "the config of its type cannot say how wide they are, so no stock checkpoint could hold them."
+        if reason:
+            raise InvalidConfig(
+                f"The {branch} branches of this model cannot get narrower: {reason} Leave out what narrows them: "
+                f"a selector of several dimensions takes a share of 0 for this one, as in selector.shares=[44,52,0], "
+                f"or a switch, as in selector.heads=false."
+            )

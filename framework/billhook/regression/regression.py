@@ -1,0 +1,184 @@
+"""Regression: the repair problem of one cut, as an estimator sees it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from typing import Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+from billhook.errors import ShapeMismatch
+from billhook.regression.massive import massive_rows
+from billhook.regression.moments import Moments
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """Some tokens of a regression; padding is already gone.
+
+    Attributes:
+        x: the regressor, ``[tokens, d_in]``: what the donor branch adds to the stream, or what its writer reads.
+        residual: what should be added instead, ``[tokens, d_out]``: target stream minus ``skip``.
+        skip: the stream without the donor's addition, ``[tokens, d_out]``; the target is ``skip + residual``.
+
+    All of one dtype (float32, or the model's own when they come from a cache) and on one device.
+    """
+
+    x: Tensor
+    residual: Tensor
+    skip: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def target(self) -> Tensor:
+        """The dense stream to be reached, ``[tokens, d_out]``."""
+        return self.skip + self.residual
+
+    def __getitem__(self, index: slice | Tensor) -> Rows:
+        return Rows(self.x[index], self.residual[index], self.skip[index])
+
+    def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Rows:
+        """On another device, in another dtype."""
+        return Rows(*(t.to(device=device, dtype=dtype) for t in (self.x, self.residual, self.skip)))
+
+
+def concatenate(parts: list[Rows]) -> Rows:
+    """The rows of all parts, in order; at least one part."""
+    return Rows(*(torch.cat([getattr(p, name) for p in parts]) for name in ("x", "residual", "skip")))
+
+
+Regressor = Literal["output", "inner"]
+"""What a repair starts from: the donor's output (then T follows it), or what its writer reads (then T replaces it)."""
+
+
+class Regression(abc.ABC):
+    """Find T so that ``x @ T`` comes near ``residual``, over all calibration tokens.
+
+    The unrepaired model corresponds to T = :attr:`prior`, which is why ridge penalties pull there by default.
+
+    Attributes:
+        regressor: what x is.
+    """
+
+    regressor: Regressor = "output"
+
+    @property
+    @abc.abstractmethod
+    def prior(self) -> Tensor:
+        """The T that changes nothing, ``[d_in, d_out]`` float64: the identity behind an output, else the writer."""
+
+    @property
+    @abc.abstractmethod
+    def d_in(self) -> int:
+        """Columns of the regressor."""
+
+    @property
+    @abc.abstractmethod
+    def d_out(self) -> int:
+        """Columns of the target."""
+
+    @abc.abstractmethod
+    def moments(self) -> Moments:
+        """Sums over all tokens; the same object at every call, and not to be written to."""
+
+    def held_out(self) -> Moments | None:
+        """Sums over tokens that :meth:`moments` and :meth:`batches` leave out, to check by; None if there are none."""
+        return None
+
+    @abc.abstractmethod
+    def batches(self, tokens: int = 1024) -> Iterator[Rows]:
+        """All rows in a fixed order, ``tokens`` at a time (fewer in the last); can be called again and again.
+
+        Only for estimators that declare ``Needs.ROWS``.
+        """
+
+    @abc.abstractmethod
+    def sample(self) -> Rows:
+        """A few thousand rows at most, spread evenly over the data, float32: for reports."""
+
+    def massive_count(self) -> int:
+        """Tokens whose target is massive (see ``billhook.regression.massive``); of the sample, unless somebody counted."""
+        rows = self.sample()
+        return int(massive_rows(rows.target).sum()) if len(rows) else 0
+
+
+class TensorRegression(Regression):
+    """A regression over tensors in memory: to unit-test an estimator, or to use one outside a Pruner."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        skip: Tensor | None = None,
+        *,
+        prior: Tensor | None = None,
+        held_out: int = 0,
+    ) -> None:
+        """
+        Args:
+            x: ``[tokens, d_in]``.
+            residual: ``[tokens, d_out]``.
+            skip: as ``residual``; zero if None.
+            prior: the writer's present weight ``[d_in, d_out]``, if ``x`` is what a writer reads. If None, ``x`` is
+                an output, and the prior the identity (zero between different widths).
+            held_out: so many of the last rows are not to be fitted to.
+
+        Raises:
+            ShapeMismatch: the shapes disagree.
+        """
+        skip = torch.zeros_like(residual) if skip is None else skip
+        if x.ndim != 2 or residual.shape != skip.shape or len(x) != len(residual):
+            raise ShapeMismatch(
+                f"x [tokens, d_in], residual and skip [tokens, d_out] must agree; "
+                f"got {list(x.shape)}, {list(residual.shape)}, {list(skip.shape)}."
+            )
+        shape = (x.shape[1], residual.shape[1])
+        if prior is not None and prior.shape != shape:
+            raise ShapeMismatch(f"The prior must be {list(shape)}, as the map; got {list(prior.shape)}.")
+        count = len(x) - held_out
+        self.all_rows, aside = (
+            Rows(x[part], residual[part], skip[part]) for part in (slice(count), slice(count, None))
+        )
+        self.regressor = "output" if prior is None else "inner"
+        self._prior = torch.eye(*shape) * (shape[0] == shape[1]) if prior is None else prior
+        self._moments = Moments.empty(x.shape[1], residual.shape[1], x.device)
+        self._moments.add(self.all_rows.x, self.all_rows.residual)
+        self._held_out = Moments.empty(x.shape[1], residual.shape[1], x.device)
+        self._held_out.add(aside.x, aside.residual)
+
+    @property
+    def d_in(self) -> int:
+        """Columns of ``x``."""
+        return self.all_rows.x.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Columns of ``residual``."""
+        return self.all_rows.residual.shape[1]
+
+    @property
+    def prior(self) -> Tensor:
+        """As given."""
+        return self._prior.to(device=self.all_rows.x.device, dtype=torch.float64)
+
+    def moments(self) -> Moments:
+        """Sums over all rows but those held out."""
+        return self._moments
+
+    def held_out(self) -> Moments | None:
+        """Sums over those."""
+        return self._held_out if self._held_out.token_count else None
+
+    def batches(self, tokens: int = 1024) -> Iterator[Rows]:
+        """The rows, ``tokens`` at a time."""
+        for start in range(0, len(self.all_rows), tokens):
+            yield self.all_rows[start : start + tokens]
+
+    def sample(self) -> Rows:
+        """All rows."""
+        return self.all_rows.to(dtype=torch.float32)

@@ -1,0 +1,62 @@
+"""PruneResult: what a run hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from billhook.plans.plan import Plan
+    from billhook.plans.report import CutReport, SiteReport
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PruneResult:
+    """The pruned model and how it came about.
+
+    Attributes:
+        model: the pruned model, in eval mode, on the device of the dense one. It shares unchanged weights with the
+            dense model in memory: fine-tuning one in place changes the other, so save and reload first.
+        plan: what was cut, and how to do it again.
+        metrics: figures by name: parameters and layers before and after, the ratio reached, seconds by stage,
+            objectives if one was given.
+        reports: one for each cut: how well it was repaired. Of cuts that were repaired together at the end, each has
+            the figures of its donor.
+        repairs: one for each writer that was solved anew at the end, or in a closing pass, in the order of the work.
+        tokenizer: the one that was given, carried along into checkpoints.
+    """
+
+    model: PreTrainedModel
+    plan: Plan
+    metrics: Mapping[str, float]
+    reports: tuple[CutReport, ...] = ()
+    repairs: tuple[SiteReport, ...] = ()
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        verify: bool = True,
+        pad: bool = False,
+        uniform: bool = False,
+    ) -> Path:
+        """Write a checkpoint, reload it and compare: see :func:`billhook.results.checkpoint.save`.
+
+        Raises:
+            OutputExists: ``path`` is there and ``overwrite`` is False; nothing is written.
+            CheckpointError: the model cannot be saved as asked, or what was written does not reproduce it.
+        """
+        from billhook.results import checkpoint
+
+        return checkpoint.save(self, Path(path), overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
+
+    def __str__(self) -> str:
+        before, after = self.metrics["parameters_before"], self.metrics["parameters_after"]
+        return f"{self.plan}\n  parameters {before:,.0f} -> {after:,.0f} (-{1 - after / before:.1%})"

@@ -1,0 +1,1 @@
+"""The four roles of a strategy, what each is handed, and recipes made of them."""

@@ -1,0 +1,80 @@
+"""Merger: the only role that changes weights."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar
+
+from billhook.cuts.placed import Placed
+from billhook.errors import CannotMerge
+from billhook.regression.regression import Regressor  # at run time: what resolves the annotations of a merger needs it
+
+if TYPE_CHECKING:
+    from billhook.cuts.cut import Cut
+    from billhook.cuts.sites import RepairSite
+    from billhook.model.view import ModelView
+    from billhook.regression.linear_map import LinearMap
+
+
+class Merger(abc.ABC):
+    """Removes a cut and makes a linear map take its place. Sees a model, never data.
+
+    Subclasses say where they can put a map (:meth:`check_site`) and do it (:meth:`put`).
+
+    Exactness is the law: after :meth:`merge` the model computes what the *linearised* model computes (the same
+    model with the cut replaced by an explicit linear layer), up to floating point.
+
+    Attributes:
+        regressor: what its maps are fitted on. ``output``: they follow the donor branch, ``[d_model, d_model]``.
+            ``inner``: they take the place of the donor's writer, ``[d_inner, d_model]``.
+    """
+
+    regressor: ClassVar[Regressor] = "output"
+
+    @abc.abstractmethod
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
+        """Raise :class:`CannotMerge` if a map at ``site`` could not be expressed here; change nothing."""
+
+    @abc.abstractmethod
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        """Make ``linear_map`` part of the donor at ``site``, as :attr:`regressor` says. Validates before it changes.
+
+        Raises:
+            CannotMerge: the architecture cannot express the map; the message names the way out.
+            ShapeMismatch: the map does not go from the regressor's width to the stream's width.
+        """
+
+    def check(self, view: ModelView, cut: Cut) -> None:
+        """Raise :class:`CannotMerge` if a map for ``cut`` could not be expressed here; change nothing.
+
+        Called before any data is collected, so that nobody waits an hour for a refusal.
+        """
+        cut.check(view)
+        site = cut.repair_site(view)
+        if site is not None:
+            self.check_site(view, site)
+
+    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
+        """Remove ``cut`` from ``view`` and put ``linear_map`` at its repair site.
+
+        ``linear_map`` is None when nothing is repaired. A refusal changes nothing. ``view.model`` is another object
+        afterwards, with new modules; the one before, and whoever else shares its tensors, stays as it was.
+
+        Raises:
+            InvalidCut: the cut does not fit the model.
+            CannotMerge: nothing survives before the cut; else as :meth:`put`.
+            ShapeMismatch: as :meth:`put`.
+        """
+        placed = Placed.of(cut, view)
+        if linear_map is not None and placed.site is not None:
+            self.check_site(view, placed.site)
+        self.merge_placed(placed, linear_map)
+        view.adopt(placed.after)
+
+    def merge_placed(self, placed: Placed, linear_map: LinearMap | None) -> None:
+        """Put ``linear_map`` into ``placed.after``; None for no repair. Raises as :meth:`merge`."""
+        if linear_map is None:
+            return
+        if placed.site is None:
+            raise CannotMerge(f"{placed.cut} has nothing before it that could take a map.")
+        self.put(placed.after, placed.site, linear_map)

@@ -1,0 +1,1 @@
+"""Comparing cuts by an objective without computing anything twice."""

@@ -1,0 +1,29 @@
+"""What mergers that change a donor's writer refuse."""
+
+from __future__ import annotations
+
+from billhook import LinearMap, ModelView
+from billhook.cuts.sites import RepairSite
+from billhook.errors import CannotMerge
+from billhook.model.writer import bias_of, is_linear
+
+
+def refuse_unwritable(view: ModelView, site: RepairSite) -> None:
+    """Raise :class:`CannotMerge` when the donor ends with a norm, or its writer is not a plain linear layer."""
+    reason = view.adapter.why_not_foldable(site.branch)
+    writer = view.writer(site.layer, site.branch)
+    if reason is None and not is_linear(writer):
+        reason = f"the writer of layer {site.layer} is a {type(writer).__name__}, not a float linear layer"
+    if reason is not None:
+        raise CannotMerge(
+            f"The map cannot be folded: {reason}. Use the merger 'insert', or the estimator 'identity' for none."
+        )
+
+
+def refuse_bias(view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+    """Raise :class:`CannotMerge` when the map has a bias and the donor's writer none."""
+    if linear_map.bias is not None and bias_of(view.writer(site.layer, site.branch)) is None:
+        raise CannotMerge(
+            f"The map has a bias, but the {site.branch} writer of layer {site.layer} has none to fold it into. "
+            f"Estimate without bias, or use the merger 'insert'."
+        )

@@ -1,0 +1,1 @@
+"""The built-in selectors: one file each, registered by its own hook."""
