@@ -42,9 +42,9 @@ class _KeepUnits(Cut):
         return f"{self.branch} {self.layer} to {len(self.kept)} {self.noun}"
 
     @property
-    def widths(self) -> Mapping[Place, int]:
-        """Of this one branch."""
-        return {(self.layer, self.branch): len(self.kept)}
+    def narrowed(self) -> Mapping[Place, tuple[int, ...]]:
+        """This one branch."""
+        return {(self.layer, self.branch): self.kept}
 
     def check(self, view: ModelView) -> None:
         """Raise :class:`InvalidCut` unless all of ``kept`` are there, some others too, and the family allows it."""

@@ -142,7 +142,7 @@ def leading_units(
 
 
 def _branches_of(cut: Cut) -> Iterator[DropBranch]:
-    if not cut.branches and not cut.widths:
+    if not cut.branches and not cut.narrowed:
         raise InvalidPlan(
             f"{cut} cannot be exported: it is of kind {cut.kind!r}, and published formats hold only whole "
             f"branches that go, and branches that get narrower."

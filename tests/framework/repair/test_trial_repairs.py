@@ -29,6 +29,7 @@ from billhook import (
     Search,
 )
 from billhook.cuts.candidate import Candidate
+from billhook.cuts.placed import Placed
 from billhook.errors import InvalidConfig
 from billhook.repair.repairer import Repairer
 from billhook.repair.trial_repairs import TrialRepairs
@@ -76,7 +77,7 @@ def made(state: PruningState, cut: Cut) -> ModelView:
     """The present model with ``cut`` made and repaired, as a Pruner would after a pass of its own."""
     view = state.model.copy()
     site = cut.repair_site(view)
-    linear_map = None if site is None else Repairer(RIDGE, state.merger).solve(state, cut)[0]
+    linear_map = None if site is None else Repairer(RIDGE, state.merger).solve(state, Placed.of(cut, state.model))[0]
     state.merger.merge(view, cut, linear_map)
     return view
 
