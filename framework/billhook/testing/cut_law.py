@@ -15,6 +15,7 @@ from billhook.cut import Branch, Cut
 from billhook.drop_branch import DropBranch
 from billhook.errors import InvalidCut
 from billhook.keep_units import KeepChannels, KeepHeads
+from billhook.key_values import read_on
 from billhook.model_view import ModelView
 from billhook.testing.expect import Snapshot, close, logits, raises, require
 from billhook.testing.models import tiny_tokens
@@ -48,11 +49,11 @@ def check_generation(model: PreTrainedModel, batch: TokenBatch, who: str) -> Non
     """Logits token by token through the cache equal those of the whole row: no slot is shared or missing."""
     whole = model(input_ids=batch.ids, use_cache=False).logits
     half = batch.ids.shape[1] // 2
-    out = model(input_ids=batch.ids[:, :half], use_cache=True)
+    out, cache = read_on(model, batch.ids[:, :half], None, use_cache=True)
     parts = [out.logits]
     for position in range(half, batch.ids.shape[1]):
         token = batch.ids[:, position : position + 1]
-        out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+        out, cache = read_on(model, token, cache, use_cache=True)
         parts.append(out.logits)
     close(torch.cat(parts, dim=1), whole, who, "logits with the cache differ from those without", 1e-3)
 
