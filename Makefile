@@ -99,7 +99,7 @@ lock: $(UV)
 # gigabytes; TORCH=2.13.0 is another, TORCH=2.13.0+cpu a CPU build from a folder that PIP_FIND_LINKS names.
 TORCH ?=
 suite = $(UV) venv --quiet --clear --seed --python $(PYTHON) $(1) \
-  && $(UV) pip install --quiet --python $(1)/bin/python --resolution $(2) $(addprefix --find-links ,$(PIP_FIND_LINKS)) \
+  && $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python --resolution $(2) $(addprefix --find-links ,$(PIP_FIND_LINKS)) \
      --requirements pyproject.toml --extra dev $(addprefix torch==,$(TORCH)) \
   && $(UV) pip install --quiet --python $(1)/bin/python --no-deps --editable . \
   && $(1)/bin/python $(PYTEST)

@@ -121,13 +121,14 @@ def test_a_copy_and_a_pickle_compute_the_same() -> None:
 
 
 def test_a_text_pipeline_is_at_home_in_the_folder(tmp_path: Path, loaded: PreTrainedModel) -> None:
-    from transformers import AutoTokenizer, pipeline
+    from transformers import AutoTokenizer, GenerationConfig, pipeline
 
     loaded.save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer("hello")["input_ids"] == tiny_tokenizer()("hello")["input_ids"]
-    said: Any = pipeline("text-generation", model=str(tmp_path))("hello", max_new_tokens=3, do_sample=False)
+    greedy = GenerationConfig(max_new_tokens=3, do_sample=False)
+    said: Any = pipeline("text-generation", model=str(tmp_path))("hello", generation_config=greedy)
     assert said[0]["generated_text"].startswith("hello")
 
 
