@@ -124,7 +124,8 @@ def leading_units(
 ) -> tuple[int, ...]:
     """The ``count`` units that stay, by number.
 
-    MultiPruner sorts the units of a branch once, by weight norm (``unit_scores.weight_l1``), largest first, and every width keeps the first ones. Ties go to the lower number.
+    MultiPruner sorts the units of a branch once, by weight norm (``unit_scores.weight_l1``), largest first, and every
+    width keeps the first ones. Ties go to the lower number.
 
     Args:
         view: the whole model.
