@@ -13,23 +13,17 @@ from typing import Any
 import attrs
 import pytest
 
-import billhook
 from billhook import default_registry
 from billhook.cli import app
 from billhook.plugins import hookspecs
-from billhook.roles.role import ROLES, Role, Strategy
+from billhook.roles.role import Role
+from tests.built_in import strategies
 
 ROOT = Path(__file__).parent.parent
 REGISTRY = default_registry()
 HOOKS: dict[str, Callable[..., object]] = {
     name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("billhook_")
 }
-REQUIRED: dict[str, dict[str, Any]] = {
-    "billhook:fixed-windows": {"spans": [[1, 2]]},
-    "billhook:published": {"content": {"1": [["mlp", 2]]}},
-    "billhook:sequence": {"stages": [{"selector": "block-pruner"}]},
-}
-"""Options without a default, for strategies that have some."""
 
 
 @cache
@@ -50,15 +44,6 @@ def section(role: Role, name: str) -> str:
     of_role = re.split(r"^## ", of_role, flags=re.MULTILINE)[0]
     _, _, found = of_role.partition(f"\n### `{name}`\n")
     return re.split(r"^### ", found, flags=re.MULTILINE)[0]
-
-
-def strategies() -> Iterator[tuple[Role, str, Strategy]]:
-    """Every strategy that billhook itself offers, by role and short name."""
-    for role in ROLES:
-        for qualified in REGISTRY.qualified_names(role):
-            if qualified.startswith("billhook:"):
-                strategy = REGISTRY.create(role, qualified, REQUIRED.get(qualified))
-                yield role, qualified.removeprefix("billhook:"), strategy
 
 
 def options() -> Iterator[tuple[Role, str, str, object]]:
@@ -111,11 +96,6 @@ def meant(cell: str) -> object:
         return ast.literal_eval(cell.strip("`"))
     except (SyntaxError, ValueError):
         return cell.strip("`")
-
-
-@pytest.mark.parametrize("name", billhook._HOME)
-def test_every_public_name_is_in_the_reference(name: str) -> None:
-    assert f"### {name}\n" in page("reference.md"), f"docs/reference.md lacks {name}: run docs/build_reference.py."
 
 
 def command_names() -> list[str]:

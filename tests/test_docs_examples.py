@@ -23,7 +23,7 @@ from billhook.testing import save_tiny_checkpoint, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "plugins/README.md", *(ROOT / "docs").glob("*.md")]
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "plugins/README.md", *(ROOT / "docs").rglob("*.md")]
 )
 FEW = {"samples=64": "samples=4", "tokens=8192": "tokens=2048"}
 """Amounts of data in Python examples that are for a real model, and what is enough for a tiny one."""
