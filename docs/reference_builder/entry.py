@@ -41,6 +41,7 @@ class Entry:
             filled(f"{self.remark} [Source]({self.path}).".strip()),
             _block(_shown(text, node)),
             markdown(docstring, links),
+            markdown(_of_init(node), links),
             *(["*Members:*", *members] if members else []),
         ]
         return "\n\n".join(part for part in parts if part)
@@ -54,6 +55,13 @@ class Entry:
     def path(self) -> str:
         """Of the file that defines it, from a page of the reference."""
         return f"../../{ROOMS[self.module.partition('.')[0]]}/{self.module.replace('.', '/')}.py"
+
+
+def _of_init(node: ast.AST) -> str:
+    """What the ``__init__`` of a class says of its arguments; nothing where there is none."""
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    inits = [member for member in body if isinstance(member, ast.FunctionDef) and member.name == "__init__"]
+    return next((ast.get_docstring(init) or "" for init in inits), "")
 
 
 def _shown(text: Source, node: ast.AST) -> str:

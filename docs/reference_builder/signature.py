@@ -63,6 +63,11 @@ def _call(name: str, arguments: list[str], result: str = "") -> str:
 
 
 def _fields(text: Source, cls: ast.ClassDef) -> Iterator[str]:
+    """Those of an attrs class, after those that it has from another one of its module."""
+    for base in map(text.of, cls.bases):
+        above = next((node for node in text.tree.body if isinstance(node, ast.ClassDef) and node.name == base), None)
+        if above is not None and any(text.of(decorator).startswith("attrs.") for decorator in above.decorator_list):
+            yield from _fields(text, above)
     for node in cls.body:
         if isinstance(node, ast.AnnAssign) and not text.of(node.annotation).startswith("ClassVar"):
             default = _default(text, node.value)
