@@ -110,3 +110,14 @@ def test_a_name_leads_to_its_entry_and_a_member_to_that_of_its_class() -> None:
 
 def test_no_line_begins_with_what_markdown_takes_for_a_mark() -> None:
     assert filled(f"{'x' * (WIDTH - 7)} about - y") == f"{'x' * (WIDTH - 7)}\nabout - y"
+
+
+@pytest.mark.parametrize("page", homes())
+def test_the_reference_sends_nobody_to_a_module_that_is_not_public(page: str) -> None:
+    named = re.findall(r"`(billhook\.[a-z_]+)[.`]", (FOLDER / page).read_text(encoding="utf-8").partition("\n")[2])
+    assert {*named} <= {
+        "billhook.errors",
+        "billhook.testing",
+        "billhook.json",
+        *(f"billhook.{n}" for n in billhook._HOME),
+    }

@@ -114,7 +114,7 @@ class Published:
             model: the whole model that the file was made for, with its weights: those say which units stay.
 
         Raises:
-            InvalidPlan: the file does not fit the model; see :meth:`billhook.interchange.removals.Removals.cuts`.
+            InvalidPlan: the file names branches or widths that the model does not have, or nothing would go.
             UnsupportedArchitecture: no adapter knows the model.
         """
         view = default_registry().view(model)
