@@ -26,6 +26,7 @@ from billhook.model import layer_lists
 from billhook.model.branch_layout import BranchLayout
 from billhook.model.declared_adapter import DeclaredAdapter
 from billhook.plugins import hookspecs
+from billhook.pruning.method import DEFAULT_RECIPE
 from billhook.roles.role import Role
 from billhook.roles.selector import Selector
 from billhook.testing import tiny_view
@@ -230,6 +231,16 @@ def test_adapters_md_describes_every_field_of_a_layout_and_an_adapter(cls: type[
 def test_adapters_md_names_the_config_attributes_that_follow(kind: str, attributes: Any) -> None:
     row = next(row for row in rows_of("docs/adapters.md") if row[0] == kind)
     assert sorted(CODE.findall(row[1])) == sorted(attributes)
+
+
+@pytest.mark.parametrize("page", ["docs/strategies.md", "docs/cli.md"])
+def test_what_is_called_the_default_is_what_the_default_recipe_has(page: str) -> None:
+    recipe = default_registry().recipe(DEFAULT_RECIPE)
+    said = {row[0]: CODE.findall(row[1])[:1] for row in reversed(rows_of(page)) if len(row) == 3}
+    for role in ("selector", "estimator", "merger"):
+        strategy = recipe.strategy(role)
+        assert strategy is not None
+        assert said[role] == [default_registry().spec(role, strategy).name.removeprefix("billhook:")], role
 
 
 def test_every_page_is_in_the_index() -> None:
