@@ -27,7 +27,7 @@ check: $(VENV)/dev.stamp
 	MYPYPATH=plugins/template $(BIN)/mypy plugins/template
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/python docs/build_reference.py --check
+	$(BIN)/python -m docs.build_reference --check
 
 slow: $(VENV)/demo.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow
@@ -51,7 +51,7 @@ bench-ablations: $(VENV)/demo.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.ablations $(ABLATIONS)
 
 docs: $(VENV)/dev.stamp
-	$(BIN)/python docs/build_reference.py
+	$(BIN)/python -m docs.build_reference
 
 # pip first, by the pip that Python brings, which is too old to pin what packages are built with.
 $(VENV)/base.stamp: pyproject.toml constraints.txt

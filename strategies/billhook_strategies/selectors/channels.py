@@ -12,11 +12,12 @@ from billhook_strategies.selectors.narrowing import Narrowing, Score, refuse_bad
 
 @attrs.frozen(kw_only=True)
 class Channels(Selector):
-    """The second stage of MultiPruner (arXiv 2501.09949): greedy, scored anew after each group.
+    """Makes MLPs narrower, the second stage of MultiPruner (arXiv 2501.09949): greedy, scored anew after each group.
 
     Attributes:
         group: channels in a group; a quarter of the stream's width if None, as published.
-        score: which channels of a layer go first: the lowest ``weight-l1`` (published), ``wanda`` or ``activation``.
+        score: which channels of a layer go first: the lowest ``weight-l1`` (published), ``wanda``, ``activation``,
+            ``fluctuation`` or ``obs``; docs/strategies.md has their formulas.
         uniform: narrow every MLP alike, without searching, so that stock code can load the result.
         race: rounds for a faster search that is not exact; None for the exact one.
 
@@ -32,7 +33,7 @@ class Channels(Selector):
         refuse_bad_options("Channels", self.group, self.score)
 
     def needs_objective(self) -> bool:
-        """Unless it does not search."""
+        """True unless all layers are narrowed alike, which takes no search."""
         return not self.uniform
 
     def kinds(self) -> tuple[type[Cut], ...]:

@@ -177,7 +177,7 @@ AGAINST_THE_MODEL = {
     "--ratio 0.99 --selector cosine": f"the model has {LAYERS} and one must stay",
     f"--window 4:{LAYERS + 1}": f"layers [{LAYERS}] are not there",
     f"--window 0:{LAYERS}": "one must stay",
-    "--window 0:2": "no layer survives before it",
+    "--recipe=replaceme-ls --window 0:2": "no layer survives before it",
 }
 """Wrong for a model of six layers."""
 

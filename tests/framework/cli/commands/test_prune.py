@@ -230,7 +230,7 @@ def test_each_amount_gives_its_budget() -> None:
 
 # --- recipes and searches ----------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 
 
 def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
