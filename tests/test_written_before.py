@@ -1,4 +1,4 @@
-"""What billhook wrote before: plans, journals and checkpoints of earlier versions can still be read and gone on from."""
+"""What billhook wrote before: plans, journals and checkpoints of earlier versions still serve."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-import billhook
 from billhook import Budget, Calibration, Plan, Pruner, Repair, apply, load
 from billhook.cli import main
+from billhook.heterogeneous.modeling_billhook import HeterogeneousLayers
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.selectors.block_pruner import BlockPruner
 from billhook_strategies.selectors.mixed import Mixed
@@ -136,7 +136,7 @@ def test_a_stopped_search_goes_on_from_its_journal_to_the_same_plan(
 def test_the_command_applies_a_plan_of_before(data: Calibration, tmp_path: Path) -> None:
     assert main(["apply", "uneven", "dense", "--out", str(tmp_path / "again")]) == 0
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "again")
-    assert isinstance(again, billhook.heterogeneous.modeling_billhook.HeterogeneousLayers)
+    assert isinstance(again, HeterogeneousLayers)
     torch.testing.assert_close(logits(again), load_file("uneven.logits.safetensors")["logits"], rtol=1e-4, atol=1e-4)
 
 

@@ -143,7 +143,7 @@ ARGUMENTS = {
     "--window 1:2 --selector cosine": "leave out --selector",
     "--window 1:2 --set selector.windows=2": "has no option 'windows'",
     "--recipe=replaceme-ls --layers 1 --selector cosin": "No selector is named 'cosin'. Did you mean 'cosine'?",
-    "--recipe=replaceme-ls --layers 1 --estimator least-square": "No estimator is named 'least-square'. Did you mean 'least-squares'?",
+    "--recipe=replaceme-ls --layers 1 --estimator least-square": "Did you mean 'least-squares'?",
     "--recipe=replaceme-ls --layers 1 --merger folding": "No merger is named 'folding'",
     "--recipe=replaceme-ls --layers 1 --objective perplexty": "Did you mean 'perplexity'?",
     "--recipe=replaceme-ls --layers 1 --set estimator.strength=1": "has no option 'strength'",

@@ -144,4 +144,4 @@ def test_a_pipe_that_takes_ascii_only_gets_the_result_and_no_progress(checkpoint
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "layers       6 ? 5, without layers" in done.stdout
+    assert "layers       6 ? 5, without layer" in done.stdout

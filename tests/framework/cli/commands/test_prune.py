@@ -66,7 +66,7 @@ def test_figures_that_do_not_exist_are_null(run: Run, checkpoint: Path, data: tu
 def test_the_table_says_what_went_and_where_the_rest_lies(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    out = run("prune", checkpoint, "--out", tmp_path / "out", "--window", "2:4", *data).out
+    out = run("prune", checkpoint, "--out", tmp_path / "out", "--recipe=replaceme-ls", "--window", "2:4", *data).out
     assert "layers 2:4" in out
     assert "layer 1" in out
     assert f"{LAYERS} → {LAYERS - 2}" in out
@@ -118,7 +118,9 @@ def test_without_a_word_it_does_what_a_pruner_does_without_a_word(
     assert Plan.load(tmp_path / "out") == result.plan
 
 
-def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
+def test_without_a_recipe_what_is_named_stands_beside_the_default_ones(
+    run: Run, checkpoint: Path, data: tuple[str, ...]
+) -> None:
     named = ("--selector", "cosine", "--layers", 1)
     plan = run("prune", checkpoint, "--dry-run", *named, "--json", *data).data["plan"]
     own, registry = recipe(DEFAULT_RECIPE), default_registry()
@@ -234,7 +236,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
-    arguments = ("prune", checkpoint, "--dry-run", "--recipe=replaceme-ls", "--layers", 1, "--json", *data)
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--json", *data)
     plan = run(*arguments, "--recipe", "uidl", "--estimator", "ridge", "--objective", "perplexity").data["plan"]
     assert plan["selector"]["options"] == {"metric": "angular", "tokens": "last"}
     assert plan["estimator"]["name"] == "billhook:ridge"
@@ -244,7 +246,7 @@ def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint:
 def test_a_recipes_strategy_keeps_its_options_beside_those_that_are_set(
     run: Run, checkpoint: Path, data: tuple[str, ...]
 ) -> None:
-    arguments = ("prune", checkpoint, "--dry-run", "--recipe=replaceme-ls", "--layers", 2, "--json", *data)
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 2, "--json", *data)
     settings = ("--set", "selector.windows=2", "--set", "selector.tokens=all")
     plan = run(*arguments, "--recipe", "uidl", *settings).data["plan"]
     assert plan["selector"]["options"] == {"metric": "angular", "windows": 2}
@@ -253,7 +255,7 @@ def test_a_recipes_strategy_keeps_its_options_beside_those_that_are_set(
 def test_another_selector_does_not_inherit_the_recipes_options(
     run: Run, checkpoint: Path, data: tuple[str, ...]
 ) -> None:
-    arguments = ("prune", checkpoint, "--dry-run", "--recipe=replaceme-ls", "--layers", 1, "--json", *data)
+    arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--json", *data)
     plan = run(*arguments, "--recipe", "uidl", "--selector", "cosine").data["plan"]
     assert plan["selector"] == {"name": "billhook:window-distance", "options": {}}
 
