@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from billhook.cuts.placed import Placed
-from billhook.errors import CannotMerge
+from billhook.errors import CannotMerge, PluginError
 from billhook.regression.regression import Regressor  # at run time: what resolves the annotations of a merger needs it
 
 if TYPE_CHECKING:
@@ -27,9 +27,21 @@ class Merger(abc.ABC):
     Attributes:
         regressor: what its maps are fitted on. ``output``: they follow the donor branch, ``[d_model, d_model]``.
             ``inner``: they take the place of the donor's writer, ``[d_inner, d_model]``.
+
+    Raises:
+        PluginError: (on definition) a subclass with a ``merge`` of its own.
     """
 
     regressor: ClassVar[Regressor] = "output"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("merge", "merge_placed"):
+            if name in vars(cls):
+                raise PluginError(
+                    f"The merger {cls.__name__} has a {name} of its own, which would not be called: how a cut is made "
+                    f"is the same for all. Implement check_site and put."
+                )
 
     @abc.abstractmethod
     def check_site(self, view: ModelView, site: RepairSite) -> None:
@@ -54,6 +66,7 @@ class Merger(abc.ABC):
         if site is not None:
             self.check_site(view, site)
 
+    @final
     def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
         """Remove ``cut`` from ``view`` and put ``linear_map`` at its repair site.
 
@@ -71,6 +84,7 @@ class Merger(abc.ABC):
         self.merge_placed(placed, linear_map)
         view.adopt(placed.after)
 
+    @final
     def merge_placed(self, placed: Placed, linear_map: LinearMap | None) -> None:
         """Put ``linear_map`` into ``placed.after``, the model that the cut was already taken out of.
 

@@ -85,6 +85,9 @@ def _check_bad_cut(merger: Merger, dense: ModelView) -> None:
     law = "a map of another width must be refused with ShapeMismatch or CannotMerge"
     narrow = partial(merger.merge, view, FIRST, random_map(dense.d_model - 1, dense.d_model - 1))
     raises((ShapeMismatch, CannotMerge), narrow, merger, law)
+    if (site := FIRST.repair_site(view)) is not None:
+        put = partial(merger.put, view, site, random_map(dense.d_model - 1, dense.d_model - 1))
+        raises((ShapeMismatch, CannotMerge), put, merger, law)
     before.require_same(merger, "a refusal must change nothing")
 
 

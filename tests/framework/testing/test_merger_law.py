@@ -32,55 +32,41 @@ class Fine(Merger):
 class Forgetful(Fine):
     """Folds the weight and leaves the writer's bias as it was."""
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        site = cut.repair_site(view)
-        writer = view.writer(site.layer, site.branch) if site else None
-        old = None if writer is None else bias_of(writer)
-        super().merge(view, cut, linear_map)
-        if writer is not None and old is not None and linear_map is not None:
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        writer = view.writer(site.layer, site.branch)
+        old = bias_of(writer)
+        super().put(view, site, linear_map)
+        if old is not None:
             replace_weight(writer, weight_rows(writer), old)
 
 
 class Unscaled(Fine):
     """Does not know of residual multipliers."""
 
-    def check(self, view: ModelView, cut: Cut) -> None:
-        cut.check(view)
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
+        """Everything can be served."""
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        cut.check(view)
-        site = cut.repair_site(view)
-        if site is None and linear_map is not None:
-            raise CannotMerge("no donor")
-        if site is not None and linear_map is not None:
-            linear_map.check_width(view.d_model)
-            layer = view.layer(site.layer)
-            insert_after(layer, view.adapter.output(layer, site.branch), linear_map)
-        cut.remove_from(view)
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        linear_map.check_width(view.d_model)
+        layer = view.layer(site.layer)
+        insert_after(layer, view.adapter.output(layer, site.branch), linear_map)
 
 
 class InPlace(Fine):
     """Writes into weights that the dense model shares."""
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        site = cut.repair_site(view)
-        shared = None if site is None else weight_rows(view.writer(site.layer, site.branch))
-        super().merge(view, cut, linear_map)
-        if shared is not None and linear_map is not None:
-            shared.copy_(shared @ linear_map.weight.to(shared))
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        shared = weight_rows(view.writer(site.layer, site.branch))
+        super().put(view, site, linear_map)
+        shared.copy_(shared @ linear_map.weight.to(shared))
 
 
 class Hasty(Fine):
     """Changes the model before it looks whether it can."""
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        cut.check(view)
-        if linear_map is not None:
-            site = cut.repair_site(view)
-            if site is None or view.adapter.why_not_foldable(site.branch) is not None:
-                cut.remove_from(view)
-                raise CannotMerge("too late")
-        super().merge(view, cut, linear_map)
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        view.drop_layers([view.numbers[-1]])
+        super().put(view, site, linear_map)
 
 
 class Careless(Fine):
@@ -96,8 +82,8 @@ class Careless(Fine):
 class Dicey(Fine):
     """Uses the global random numbers."""
 
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        super().merge(view, cut, linear_map)
+    def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        super().put(view, site, linear_map)
         torch.rand(1)
 
 
@@ -112,14 +98,8 @@ class Strict(Fine):
 class Useless(Fine):
     """Refuses everything."""
 
-    def check(self, view: ModelView, cut: Cut) -> None:
-        cut.check(view)
+    def check_site(self, view: ModelView, site: RepairSite) -> None:
         raise CannotMerge("never")
-
-    def merge(self, view: ModelView, cut: Cut, linear_map: LinearMap | None) -> None:
-        if linear_map is not None:
-            self.check(view, cut)
-        super().merge(view, cut, linear_map)
 
 
 BROKEN: dict[type[Merger], str] = {
