@@ -47,13 +47,15 @@ class ProgressBars:
         self._done: dict[str, int] = {}
 
     def __enter__(self) -> ProgressBars:
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # rich before 14.3 ends a line that it has not begun
+            self._progress.stop()
 
     @property
     def tasks(self) -> list[Task]:

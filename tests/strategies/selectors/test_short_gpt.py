@@ -58,10 +58,10 @@ def test_neighbours_become_one_cut() -> None:
 def test_ties_go_to_the_lower_layer() -> None:
     view = tiny_view(num_hidden_layers=LAYERS)
     with torch.no_grad():
-        for number in (2, 4, 5):
+        for number in (2, 3, 4):  # in a row: one and the same stream, whose distances round alike
             for parameter in (*view.writer(number, "mlp").parameters(), *view.writer(number, "attention").parameters()):
                 parameter.zero_()
-    assert select(ShortGpt(), Budget(layers=2), view).cuts == [DropLayers(2, 3), DropLayers(4, 5)]
+    assert select(ShortGpt(), Budget(layers=2), view).cuts == [DropLayers(2, 4)]
 
 
 def test_the_name_stands_for_the_papers_settings_which_protect_nothing() -> None:
