@@ -127,10 +127,9 @@ def pruner_for(plan: Plan, base: Pruner | None = None) -> Pruner:
         InvalidPlan: the plan names one that was given as an object and cannot be built from a file.
     """
     base = Pruner() if base is None else base
+    specs: dict[Role, StrategySpec] = {"estimator": plan.estimator, "merger": plan.merger}
     own: dict[str, Any] = {
-        role: _built(spec, role, base.whole_registry)
-        for role, spec in (("estimator", plan.estimator), ("merger", plan.merger))
-        if getattr(base, role) is None
+        role: _built(spec, role, base.whole_registry) for role, spec in specs.items() if getattr(base, role) is None
     }
     return attrs.evolve(base, **own, repair=base.repair or plan.repair)
 

@@ -97,10 +97,10 @@ class Pruner:
             UnknownStrategy: nobody offers a recipe of that name; the nearest one is suggested.
             AmbiguousStrategy: two distributions do.
         """
-        if isinstance(recipe, str):
-            recipe = options.get("registry", default_registry()).recipe(recipe)
-        own = {str(role): recipe.strategy(role) for role in ROLES}
-        return cls(**{**own, "repair": recipe.repair, **options})
+        registry: Registry = options.get("registry", default_registry())
+        followed = registry.recipe(recipe) if isinstance(recipe, str) else recipe
+        own = {str(role): followed.strategy(role) for role in ROLES}
+        return cls(**{**own, "repair": followed.repair, **options})
 
     def method(self) -> Method:
         """The strategies as objects; those that are not given from the default recipe.

@@ -30,13 +30,14 @@ from billhook import (
     Published,
     apply,
 )
+from billhook.data.record import NO_DATA
 from billhook.errors import CalibrationError, InvalidConfig, InvalidCut, InvalidPlan
 from billhook.interchange.export import to_blockpruner, to_multipruner
 from billhook.interchange.removals import without
 from billhook.plans.plan import ModelIdentity
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import default_registry
-from billhook.pruning.applying import NO_DATA, Planned
+from billhook.pruning.applying import Planned
 from billhook.testing import cut_sequences, tiny_model, tiny_tokenizer, tiny_tokens, tiny_view, zeroed
 
 LAYERS = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -56,8 +57,8 @@ def extended() -> Registry:
 
 @pytest.mark.parametrize("where", ["hooks", "registry"])
 def test_a_plan_names_a_nested_selector_so_that_the_same_pruner_builds_it_again(where: str, tmp_path: Path) -> None:
-    own = {"hooks": [OfThisProgram()]} if where == "hooks" else {"registry": extended()}
-    pruner = Pruner(selector=NESTED, estimator="identity", journal=tmp_path / "journal", **own)  # type: ignore[arg-type]
+    own: dict[str, Any] = {"hooks": [OfThisProgram()]} if where == "hooks" else {"registry": extended()}
+    pruner = Pruner(selector=NESTED, estimator="identity", journal=tmp_path / "journal", **own)
     plan = pruner.prune(tiny_model(num_hidden_layers=6), calibration=tiny_tokens(), budget=Budget(layers=1)).plan
     spec = Plan.from_json(plan.to_json()).selector
     assert spec.options == {"stages": TOLD}

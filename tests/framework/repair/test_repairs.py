@@ -191,7 +191,7 @@ def prune(dense: ModelView, cuts: Sequence[Cut], estimator: object, merger: Merg
     """The pruned model, in the dense one's numbers."""
     pruner = Pruner.following(
         "replaceme-ls", selector=Planned(tuple(cuts)), estimator=estimator, merger=merger, **options
-    )  # type: ignore[arg-type]
+    )
     result = pruner.prune(dense.model, calibration=TOKENS, budget=Budget(parameters=0.5))
     view = dense.copy()
     for cut in cuts:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from billhook import Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView
+from billhook.model.branch import Place
 from billhook.testing import linearised, tiny_tokens, tiny_view, zeroed
 from billhook.testing.expect import logits
 
@@ -87,7 +88,10 @@ def test_the_model_it_is_made_from_stays_as_it_is() -> None:
 class Nameless(DropBranch):
     """A kind of cut that does not say what it takes."""
 
-    branches = ()
+    @property
+    def branches(self) -> tuple[Place, ...]:
+        """None, which is not true."""
+        return ()
 
 
 def test_a_cut_that_does_not_say_what_it_takes_is_an_error() -> None:

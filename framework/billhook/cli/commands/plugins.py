@@ -9,7 +9,8 @@ from billhook.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from billhook.plugins.registry import PluginInfo, Registry
+    from billhook.plugins.plugin_info import PluginInfo
+    from billhook.plugins.registry import Registry
 
 STYLES = {"loaded": "green", "blocked": "yellow", "failed": "red", "invalid": "red"}
 
