@@ -49,11 +49,16 @@ class Method:
             UnknownStrategy, AmbiguousStrategy: a name is not offered, or by two distributions.
             InvalidConfig: an object of another class.
         """
-        chosen: dict[Role, Strategy] = {role: registry.resolve(role, s) for role, s in given.items() if s is not None}
+        chosen: dict[Role, Strategy] = {}
+        for role, named in given.items():
+            if named is not None:
+                chosen[role] = registry.resolve(role, named)
         if repair is None or not {"selector", "estimator", "merger"} <= chosen.keys():
             recipe = registry.recipe(DEFAULT_RECIPE)
-            own = {role: strategy for role in ROLES if (strategy := recipe.strategy(role)) is not None}
-            chosen, repair = {**own, **chosen}, repair or recipe.repair
+            for role in ROLES:
+                if role not in chosen and (own := recipe.strategy(role)) is not None:
+                    chosen[role] = own
+            repair = repair or recipe.repair
         if "objective" not in chosen and cast(Selector, chosen["selector"]).needs_objective():
             chosen["objective"] = registry.create("objective", DEFAULT_OBJECTIVE)
         return cls(

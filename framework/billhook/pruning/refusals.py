@@ -8,6 +8,7 @@ from billhook.cuts.drop_branch import DropBranch
 from billhook.cuts.drop_layers import DropLayers
 from billhook.cuts.uniform import can_be_uniform
 from billhook.errors import InvalidConfig, UnsupportedArchitecture
+from billhook.model.branch import Branch
 from billhook.model.view import ModelView
 from billhook.plans.budget import Budget
 from billhook.pruning.method import Method
@@ -63,7 +64,8 @@ def refuse_layers(selector: object, budget: Budget) -> None:
 
 def refuse_rigid(view: ModelView, selector: Selector) -> None:
     """Raise :class:`InvalidConfig` before any work if branches are to get narrower that cannot, or not uniformly."""
-    for branch in dict.fromkeys(kind.narrows for kind in selector.kinds() if kind.narrows is not None):
+    narrowed: list[Branch] = [kind.narrows for kind in selector.kinds() if kind.narrows is not None]
+    for branch in narrowed:
         reason = view.adapter.why_not_narrowable(view.model.config, branch)
         if reason is None and getattr(selector, "uniform", False) and not can_be_uniform(view, branch):
             reason = "the config of its type cannot say how wide they are, so no stock checkpoint could hold them."

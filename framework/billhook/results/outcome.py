@@ -18,23 +18,29 @@ class Outcome(Protocol):
     @property
     def model(self) -> PreTrainedModel:
         """The pruned model."""
+        ...
 
     @property
     def plan(self) -> Plan:
         """What was cut."""
+        ...
 
     @property
     def metrics(self) -> Mapping[str, float]:
         """Figures by name."""
+        ...
 
     @property
     def reports(self) -> tuple[CutReport, ...]:
         """One for each cut."""
+        ...
 
     @property
     def repairs(self) -> tuple[SiteReport, ...]:
         """One for each writer that was solved anew at the end."""
+        ...
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """To be saved beside the model."""
+        ...
