@@ -74,7 +74,7 @@ def test_a_model_is_pruned_with_it_by_name(environment: Environment) -> None:
     text = environment.folder / "text.txt"
     text.write_text(default_text("calibration")[:2000], encoding="utf-8")
     out = environment.folder / "out"
-    command = ("prune", model, "--out", out, "--layers", "1", "--estimator", "shrunk")
+    command = ("prune", model, "--out", out, "--recipe", "replaceme", "--layers", "1", "--estimator", "shrunk")
     environment.run("billhook", *command, "--calibration", text, "--seqlen", "16", "--samples", "8")
     plan = json.loads((out / "billhook.json").read_text(encoding="utf-8"))["plan"]
     assert plan["estimator"] == {"name": "billhook-template:shrunk", "options": {}}

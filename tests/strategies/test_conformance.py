@@ -81,10 +81,6 @@ SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ),
         ({"uniform": True, "channel_group": 2}, {**ANYWHERE, "refuses_early": False, "at_once": 8}),
     ],
-    "billhook:published": [
-        ({"content": {"pruned_mlp_idx": [3], "pruned_mlp_width": {"5": 7}}}, {"meets_budget": False}),
-        ({"content": {"1": [["mha", 2]], "2": [["mha", 2], ["mlp", 4]]}, "steps": 1}, {"meets_budget": False}),
-    ],
     "billhook:sequence": [
         (
             {"stages": [{"selector": "short-gpt", "share": 2}, {"selector": {"name": "block-pruner"}}]},

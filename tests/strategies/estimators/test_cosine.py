@@ -220,8 +220,8 @@ def test_a_run_with_it_repairs_better_than_merely_dropping(optimizer: Any) -> No
 def test_the_map_does_not_depend_on_the_room_for_its_rows() -> None:
     weights = []
     for budget in (CacheBudget(), CacheBudget(host=2000), CacheBudget(host=0)):
-        pruner = Pruner.following("replaceme-ls", selector=FixedWindows(spans=((1, 3),)), estimator=Cosine(batch_tokens=16), cache=budget,
-                        tokens_per_batch=24)  # fmt: skip
+        own: dict[str, Any] = {"selector": FixedWindows(spans=((1, 3),)), "estimator": Cosine(batch_tokens=16)}
+        pruner = Pruner.following("replaceme-ls", **own, cache=budget, tokens_per_batch=24)
         model = pruner.prune(tiny_model(), calibration=tiny_tokens(rows=6), budget=Budget(layers=2)).model
         weights.append(model.state_dict()["model.layers.0.mlp.down_proj.weight"])
     assert torch.equal(weights[0], weights[1])

@@ -22,8 +22,8 @@ from billhook.errors import InvalidConfig
 from billhook.measures.curvature import measure_curvature
 from billhook.model.writer import replace_weight, weight_rows
 from billhook.testing import tiny_model, tiny_tokens, tiny_view
-from billhook_strategies import curvature
 from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.selectors import curvature
 from billhook_strategies.selectors.curvature import Curvature
 
 

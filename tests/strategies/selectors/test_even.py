@@ -22,8 +22,8 @@ from billhook import (
 from billhook.errors import InvalidConfig
 from billhook.measures.unit_scores import InnerStatistics, measure_inner, obs
 from billhook.testing import tiny_model, tiny_tokens, tiny_view
-from billhook_strategies import even
 from billhook_strategies.mergers.fold import Fold
+from billhook_strategies.selectors import even
 from billhook_strategies.selectors.even import Even
 
 
