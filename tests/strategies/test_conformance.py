@@ -54,15 +54,12 @@ SELECTORS: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({}, ANYWHERE),
         ({"group": 3, "score": "wanda", "race": RACE}, {**ANYWHERE, "budgets": [Budget(parameters=0.05)]}),
         ({"group": 3, "uniform": True}, {**ANYWHERE, "at_once": 8}),
+        ({"group": 8, "uniform": True, "score": "obs"}, {**ANYWHERE, "at_once": 8}),
     ],
     "billhook:curvature": [
         ({"multiple": 1}, {**ANYWHERE, "at_once": 8}),
         ({"multiple": 2, "uniform": True}, {**ANYWHERE, "at_once": 8}),
         ({"tokens": 60, "multiple": 3, "most": 0.9, "heads": True}, {**ANYWHERE, "at_once": 16}),
-    ],
-    "billhook:even": [
-        ({}, {**ANYWHERE, "at_once": 8}),
-        ({"score": "wanda", "multiple": 3}, {**ANYWHERE, "at_once": 8}),
     ],
     "billhook:fixed-windows": [({"spans": [[1, 2], [4, 6]]}, {"meets_budget": False})],
     "billhook:heads": [

@@ -102,7 +102,7 @@ class Regression(abc.ABC):
         """A few thousand rows at most, spread evenly over the data, float32: for reports."""
 
     def massive_count(self) -> int:
-        """Tokens whose target is massive (see ``billhook.regression.massive``); of the sample, unless somebody counted."""
+        """Tokens whose target is massive (see ``billhook.regression.massive``); in the sample if nobody counted."""
         rows = self.sample()
         return int(massive_rows(rows.target).sum()) if len(rows) else 0
 

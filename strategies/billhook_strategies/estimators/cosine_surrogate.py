@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from billhook import Moments, Rows
-from billhook.regression.fast_products import power_of_two
+from billhook import Moments, Rows, power_of_two
 from billhook_strategies.estimators.normal_equations import minimise, refuse_not_finite
 
 LEAST_COSINE = 0.1

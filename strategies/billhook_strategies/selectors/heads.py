@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, KeepHeads, PruningState, Race, Selector, hookimpl
-from billhook_strategies.selectors.narrowing import Narrowing, Score, refuse_bad_options
+from billhook import Budget, Cut, KeepHeads, PruningState, Race, Selector, UnitRule, hookimpl
+from billhook_strategies.selectors.narrowing import Narrowing, refuse_bad_options
 
 
 @attrs.frozen(kw_only=True)
@@ -16,15 +16,16 @@ class Heads(Selector):
 
     Attributes:
         group: key-value heads in a group, with the query heads that read them; one as published.
-        score: which heads of a layer go first: the lowest ``weight-l1`` (published), ``wanda`` or ``activation``.
-        uniform: narrow every attention alike, without searching, so that stock code can load the result.
+        score: which heads of a layer go first: those that are worth least by this rule, see
+            :data:`billhook.UnitRule`; ``weight-l1`` as published.
+        uniform: take as many groups out of every attention, without searching, so that stock code can load the result.
         race: rounds for a faster search that is not exact; None for the exact one.
 
     An attention keeps at least one key-value head. Ties go to the lower layer.
     """
 
     group: int = 1
-    score: Score = "weight-l1"
+    score: UnitRule = "weight-l1"
     uniform: bool = False
     race: Race | None = None
 
