@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -30,3 +31,26 @@ def logged() -> Iterator[list[str]]:
     sink = logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
     yield messages
     logger.remove(sink)
+
+
+class _Deprecations(logging.Handler):
+    """Notes what libraries log of names that are going away; warnings proper are errors anyway."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "deprecated" in record.getMessage():
+            self.texts.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def nothing_deprecated() -> Iterator[None]:
+    """Fails a test in which transformers logs that it was called by a deprecated name: it often does not warn."""
+    heard = _Deprecations()
+    log = logging.getLogger("transformers")
+    log.addHandler(heard)
+    yield
+    log.removeHandler(heard)
+    assert heard.texts == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -23,7 +24,7 @@ from billhook.testing import save_tiny_checkpoint, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "plugins/README.md", *(ROOT / "docs").glob("*.md")]
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "plugins/README.md", *(ROOT / "docs").rglob("*.md")]
 )
 FEW = {"samples=64": "samples=4", "tokens=8192": "tokens=2048"}
 """Amounts of data in Python examples that are for a real model, and what is enough for a tiny one."""
@@ -81,6 +82,18 @@ def test_the_python_of_a_page_runs(page: Path, stand_in: Path, tmp_path: Path, m
     for name, value in list(vars(module).items()):
         if name.startswith("test_"):
             value()
+
+
+PUBLIC = {"billhook", "billhook.errors", "billhook.testing"}
+"""Where names are imported from; the built-in strategies besides, which the reference says where they are."""
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "python"))], ids=named)
+def test_the_python_of_a_page_imports_public_names_only(page: Path) -> None:
+    nodes = [node for code in blocks(page, "python") for node in ast.walk(ast.parse(code))]
+    modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    assert [name for name in modules if name.startswith("billhook.") and name not in PUBLIC] == []
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=named)

@@ -64,17 +64,24 @@ class Structure:
         return {package: frozenset(targets - {package}) for package, targets in found.items()}
 
     def climbing(self) -> list[tuple[str, str]]:
-        """Arrows from a floor of the framework to a higher one, or to a neighbour on the same; by ``pyproject.toml``.
-
-        None where it declares no floors.
-        """
-        floors = _floors(self.root)
+        """Arrows from a floor of the framework to a higher one, or to a neighbour on the same; none without floors."""
+        floors = self.floors()
         return [
             (name, target)
             for name, targets in self.arrows.items()
             for target in sorted(targets)
             if not _descends(_on(name, floors), _on(target, floors))
         ]
+
+    def floors(self) -> dict[str, int]:
+        """By package or module of the framework, its floor from the top, as ``pyproject.toml`` declares it."""
+        text = (self.root / "pyproject.toml").read_text(encoding="utf-8")
+        found: dict[str, int] = {}
+        for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]:
+            if contract["type"] == "layers" and all(layer.startswith("billhook.") for layer in contract["layers"]):
+                for number, layer in enumerate(contract["layers"]):
+                    found |= dict.fromkeys((name.strip() for name in layer.split("|")), number)
+        return found
 
     def _folder(self, name: str) -> str:
         above = name.rpartition(".")[0]
@@ -139,17 +146,6 @@ def _named(node: ast.AST, name: str, is_package: bool) -> Iterator[str]:
         yield from (".".join([*up, *([node.module] if node.module else []), alias.name]) for alias in node.names)
 
 
-def _floors(root: Path) -> dict[str, int]:
-    """By package or module of the framework, its floor from the top, as the contract of layers says."""
-    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    floors: dict[str, int] = {}
-    for contract in declared["contracts"]:
-        if contract["type"] == "layers" and all(layer.startswith("billhook.") for layer in contract["layers"]):
-            for number, layer in enumerate(contract["layers"]):
-                floors |= dict.fromkeys((name.strip() for name in layer.split("|")), number)
-    return floors
-
-
 def _on(name: str, floors: Mapping[str, int]) -> tuple[str, int] | None:
     """The room that a module belongs to, and its floor; None outside all of them."""
     return next(((room, floor) for room, floor in floors.items() if f"{name}.".startswith(f"{room}.")), None)
@@ -164,7 +160,7 @@ def report(structure: Structure) -> str:
     folder, count = structure.fullest_folder()
     of_files, of_packages = circles(structure.arrows), circles(structure.packages())
     climbing = structure.climbing()
-    floors = _floors(structure.root)
+    floors = structure.floors()
     lines = [
         f"files                    {len(structure.files)}",
         f"fullest folder           {count} files ({folder})",

@@ -37,9 +37,9 @@ class Removed:
         for number, branch in cut.branches:
             self.widths[branch].pop(number, None)  # whatever was done to the branch before, it is gone now
             self.branches[branch].add(number)
-        for (number, branch), left in cut.widths.items():
-            self.widths[branch][number] = left
-        if not cut.branches and not cut.widths:
+        for (number, branch), kept in cut.narrowed.items():
+            self.widths[branch][number] = len(kept)
+        if not cut.branches and not cut.narrowed:
             self.others.append(str(cut))
 
     def facts(self) -> Iterator[tuple[str, str]]:

@@ -74,8 +74,8 @@ class Cut(abc.ABC):
         return ()
 
     @property
-    def widths(self) -> Mapping[Place, int]:
-        """The branches that get narrower, and how many units each keeps; none unless overridden."""
+    def narrowed(self) -> Mapping[Place, tuple[int, ...]]:
+        """The branches that get narrower, and which units each keeps, by original numbers; none unless overridden."""
         return {}
 
     def inner_columns(self, view: ModelView) -> Tensor | None:

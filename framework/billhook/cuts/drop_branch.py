@@ -45,7 +45,7 @@ class DropBranch(Cut):
 
     @property
     def branches(self) -> tuple[Place, ...]:
-        """This one."""
+        """The branch that goes, alone."""
         return ((self.layer, self.branch),)
 
     def check(self, view: ModelView) -> None:

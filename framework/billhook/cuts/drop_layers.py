@@ -40,12 +40,12 @@ class DropLayers(Cut):
 
     @property
     def layers(self) -> range:
-        """The numbers that go."""
+        """The original numbers of the layers that go."""
         return range(self.start, self.stop)
 
     @property
     def branches(self) -> tuple[Place, ...]:
-        """All of each layer."""
+        """Attention and MLP of each layer, in the order of the stream."""
         return tuple((number, branch) for number in self.layers for branch in BRANCHES)
 
     def check(self, view: ModelView) -> None:
@@ -65,5 +65,5 @@ class DropLayers(Cut):
         return site_before(view, lambda place: place[0] in self.layers)
 
     def changes(self, view: ModelView) -> Mapping[int, LayerVersion | None]:
-        """None for each of the layers."""
+        """By original number, None for each layer that goes: nothing stands in its place."""
         return dict.fromkeys(self.layers)

@@ -42,9 +42,9 @@ class _KeepUnits(Cut):
         return f"{self.branch} {self.layer} to {len(self.kept)} {self.noun}"
 
     @property
-    def widths(self) -> Mapping[Place, int]:
-        """Of this one branch."""
-        return {(self.layer, self.branch): len(self.kept)}
+    def narrowed(self) -> Mapping[Place, tuple[int, ...]]:
+        """The branch that gets narrower, and the units that it keeps."""
+        return {(self.layer, self.branch): self.kept}
 
     def check(self, view: ModelView) -> None:
         """Raise :class:`InvalidCut` unless all of ``kept`` are there, some others too, and the family allows it."""
@@ -63,7 +63,7 @@ class _KeepUnits(Cut):
         return site_within(view, (self.layer, self.branch))
 
     def inner_columns(self, view: ModelView) -> Tensor:
-        """Those of the units that stay."""
+        """Of what the branch's writer reads, the columns of the units that stay, ``[columns]`` int64 on the CPU."""
         from billhook.model.surgery import entries_of
         from billhook.model.writer import weight_rows
 
@@ -82,12 +82,17 @@ class _KeepUnits(Cut):
         return {self.layer: LayerVersion(version, {self.branch: self.kept})}
 
     def to_data(self) -> dict[str, Any]:
-        """The numbers of the kept units as runs: see :mod:`billhook.cuts.runs`."""
+        """The layer, and the kept units as runs: ``0:5 7 9:12`` for 0 to 4, 7, and 9 to 11."""
         return {"layer": self.layer, "kept": to_runs(self.kept)}
 
     @classmethod
     def from_data(cls: type[AnyCut], fields: Mapping[str, Any]) -> AnyCut:
-        """As runs, or as a plain list; raises :class:`InvalidPlan` for what are no runs."""
+        """The inverse of :meth:`to_data`; takes a plain list of units as well.
+
+        Raises:
+            InvalidPlan: a text that holds no runs.
+            InvalidCut: units that are not ascending, or none.
+        """
         kept = fields.get("kept")
         return super().from_data({**fields, "kept": from_runs(kept)} if isinstance(kept, str) else fields)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from billhook.errors import CalibrationError
+from billhook.model.key_values import read_on
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
 
@@ -87,13 +88,13 @@ class Author:
 
     def _read(self, tokens: Tensor, past: Any) -> tuple[Tensor, Any]:
         """Logits ``[batch, vocab]`` after more ``tokens`` ``[batch, new]``, and the keys and values of all so far."""
-        out = self.model(input_ids=tokens, past_key_values=past, use_cache=True)
+        out, past = read_on(self.model, tokens, past, use_cache=True)
         logits: Tensor = out.logits[:, -1].float()
         if bool(logits.isnan().any()):
             raise CalibrationError("The model answers its own text with NaN, so it cannot write calibration data.")
         if self.id_count is not None:
             logits[:, self.id_count :] = -torch.inf
-        return logits, out.past_key_values
+        return logits, past
 
 
 def _tokens_of(start: str, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:

@@ -66,6 +66,10 @@ def evaluate(
         tokens: how many tokens to use at most; whole rows only.
         progress: called with ``"scoring"``, rows done, and all rows.
 
+    Returns:
+        The perplexity (exp of the mean negative log-likelihood, over every token after the first of its row), and what
+        it was measured on.
+
     Raises:
         CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.

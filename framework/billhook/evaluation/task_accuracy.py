@@ -34,7 +34,7 @@ class TaskAccuracy:
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy, in percent points, as it varies with the choice of questions."""
+        """Standard error of the accuracy over the choice of questions, in percent points."""
         ratio = sum(self.hits) / self.count
         return 100 * math.sqrt(ratio * (1 - ratio) / self.count)
 
@@ -61,6 +61,13 @@ class PairedDifference:
 
 def paired(hits: Sequence[bool], reference: Sequence[bool]) -> PairedDifference:
     """How much better ``hits`` are than those of a ``reference`` on the same questions in the same order.
+
+    Args:
+        hits: for each question, whether the right answer was found likeliest, such as :attr:`TaskAccuracy.hits`.
+        reference: the same of the other model.
+
+    Returns:
+        The difference in percent points, positive where ``hits`` has more, with its paired standard error.
 
     Raises:
         ShapeMismatch: the two are not equally many, or none.

@@ -49,7 +49,7 @@ def to_blockpruner(plan: Plan) -> dict[str, list[list[Any]]]:
         InvalidPlan: the plan cuts nothing, or narrows a branch.
     """
     for cut in plan.cuts:
-        if cut.widths:
+        if cut.narrowed:
             raise InvalidPlan(
                 f"{cut} cannot be exported: BlockPruner lists hold whole branches only. Export to multipruner."
             )
@@ -67,15 +67,15 @@ def _removals(plan: Plan) -> Removals:
 
 def _narrowed(plan: Plan) -> list[Place]:
     """The branches that some cut makes narrower, once each."""
-    return list(dict.fromkeys(place for cut in plan.cuts for place in cut.widths))
+    return list(dict.fromkeys(place for cut in plan.cuts for place in cut.narrowed))
 
 
 def _refuse_other_units(place: Place, left: tuple[int, ...], view: ModelView, reordered: bool) -> None:
     if leading_units(view, *place, len(left), reordered=reordered) != left:
         rule = "those of the largest weight norm" if reordered else "the first ones"
         raise InvalidPlan(
-            f"The plan cannot be exported: a MultiPruner file holds only how many {UNITS[place[1]]} stay, and its "
-            f"reader would keep {rule}; of layer {place[0]} the plan keeps others."
+            f"The {place[1]} of layer {place[0]} cannot be exported: a MultiPruner file holds only how many "
+            f"{UNITS[place[1]]} stay, and its reader would keep {rule}; the plan keeps others."
         )
 
 

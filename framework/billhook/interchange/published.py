@@ -70,7 +70,17 @@ class Published:
 
     @classmethod
     def load(cls, path: str | Path, *, steps: int | None = None, reordered: bool = True) -> Published:
-        """Read a file; the other arguments, and what is raised, as for the class."""
+        """Read a file.
+
+        Args:
+            path: of the JSON file.
+            steps: of a BlockPruner list, how many removals; None for all.
+            reordered: whether a narrowed branch keeps its units of the largest weight norm; if not, the first ones.
+
+        Raises:
+            InvalidPlan: it cannot be read, is neither kind of file, or contradicts itself.
+            InvalidConfig: ``steps`` of something else than a BlockPruner list.
+        """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -79,7 +89,7 @@ class Published:
 
     @property
     def format(self) -> Format:
-        """Whose file it is."""
+        """Whose file it is: ``multipruner`` or ``blockpruner``."""
         found = format_of(self.content)
         if found is None:
             raise InvalidPlan(
@@ -90,7 +100,7 @@ class Published:
 
     @property
     def removals(self) -> Removals:
-        """What goes."""
+        """Which branches go, in their order, and how wide the others become."""
         if self.format == "blockpruner":
             return _blockpruner(self.content, self.steps)
         if self.steps is not None:
@@ -104,7 +114,7 @@ class Published:
             model: the whole model that the file was made for, with its weights: those say which units stay.
 
         Raises:
-            InvalidPlan: the file does not fit the model; see :meth:`billhook.interchange.removals.Removals.cuts`.
+            InvalidPlan: the file names branches or widths that the model does not have, or nothing would go.
             UnsupportedArchitecture: no adapter knows the model.
         """
         view = default_registry().view(model)
@@ -122,7 +132,11 @@ class Published:
         )
 
     def cuts(self, view: ModelView) -> tuple[Cut, ...]:
-        """The cuts in ``view``, the whole model: see :meth:`billhook.interchange.removals.Removals.cuts`."""
+        """The cuts in ``view``, the whole model: branches in their order, then channels, then heads, layer by layer.
+
+        Raises:
+            InvalidPlan: the file does not fit the model, or nothing would go.
+        """
         return self.removals.cuts(view, reordered=self.reordered)
 
     @property

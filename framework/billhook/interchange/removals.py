@@ -122,8 +122,8 @@ def leading_units(
 ) -> tuple[int, ...]:
     """The ``count`` units that stay, by number.
 
-    MultiPruner sorts the units of a branch once, by weight norm (``billhook.measures.unit_scores.weight_l1``), largest
-    first, and every width keeps the first ones. Ties go to the lower number.
+    MultiPruner sorts the units of a branch once, by weight norm (``unit_scores.weight_l1``), largest first, and every
+    width keeps the first ones. Ties go to the lower number.
 
     Args:
         view: the whole model.
@@ -140,7 +140,7 @@ def leading_units(
 
 
 def _branches_of(cut: Cut) -> Iterator[DropBranch]:
-    if not cut.branches and not cut.widths:
+    if not cut.branches and not cut.narrowed:
         raise InvalidPlan(
             f"{cut} cannot be exported: it is of kind {cut.kind!r}, and published formats hold only whole "
             f"branches that go, and branches that get narrower."

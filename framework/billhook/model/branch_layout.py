@@ -13,7 +13,13 @@ Size = Literal["heads", "key_value_heads", "width", "channels"]
 
 @attrs.frozen(kw_only=True)
 class Refused:
-    """A config value that makes the family something a description does not fit, and why."""
+    """A config value that makes the family something a description does not fit.
+
+    Attributes:
+        attribute: of the config.
+        value: that does not fit.
+        reason: why not, as a sentence for whoever is turned away.
+    """
 
     attribute: str
     value: object

@@ -61,7 +61,7 @@ class ModelView:
         """The same model with modules and config of its own, *sharing every tensor*.
 
         Costs milliseconds and no weight memory. Whoever changes a weight must replace the parameter, never
-        write into it (``billhook.model.writer`` does so); then copies stay independent.
+        write into it (as ``billhook.replace_weight`` does); then copies stay independent.
         """
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
         model = copy.deepcopy(self.model, shared)
@@ -184,7 +184,7 @@ class ModelView:
         """Put new versions in the place of layers, and drop those whose version is None.
 
         The list, every ``layer_idx``, and what the config says of the layers' number and kinds; sizes in the config
-        follow at the end (``billhook.results.settling``).
+        follow when the last cut has been made.
 
         Raises:
             InvalidCut: the config cannot express what is left. Nothing is changed then.

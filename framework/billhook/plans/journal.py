@@ -38,6 +38,9 @@ class Journal:
 
     A line is on disk before the search goes on. A last line that a kill cut short is ignored and overwritten.
     Opening the file of an unfinished run of the same kind gives its decisions back, one by one.
+
+    Attributes:
+        path: of the file.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:

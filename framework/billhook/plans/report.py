@@ -24,7 +24,7 @@ class SiteReport:
             repair of 1 or more is not made.
         token_count: tokens behind these figures.
         massive_count: of these, tokens with massive activations: the stream to be reached is over
-            ``billhook.regression.massive.MASSIVE`` times as long as the median one of its batch. 0 where nobody counts,
+            30 times as long as the median one of its batch. 0 where nobody counts,
             in repairs on trial.
         notes: assumptions and fall-backs of the estimator, in words.
     """

@@ -49,6 +49,9 @@ class Registry:
 
     A value of its own rather than a global, so that tests and pruners can hold different ones;
     :func:`default_registry` is the one made of all installed plugins.
+
+    Attributes:
+        plugins: what is known of each plugin: name, distribution, status, the hooks that it implements.
     """
 
     def __init__(self) -> None:
@@ -126,7 +129,12 @@ class Registry:
         return strategy
 
     def resolve(self, role: Role, given: str | Strategy) -> Strategy:
-        """``given`` itself if it is a strategy of that role, else the one it names."""
+        """``given`` itself if it is a strategy of that role, else the one it names.
+
+        Raises:
+            InvalidConfig: neither a name nor an object of that role's class.
+            UnknownStrategy, AmbiguousStrategy: nobody offers the name, or two distributions do.
+        """
         if isinstance(given, str):
             return self.create(role, given)
         if not _plays(role, given):
@@ -137,7 +145,10 @@ class Registry:
         return given
 
     def spec(self, role: Role, strategy: Strategy) -> StrategySpec:
-        """The strategy as data: see :class:`StrategySpec`."""
+        """The strategy as data: the name that it is offered by, qualified, and the options that are not the defaults.
+
+        One that nobody offers is named by its class, in brackets; such a name cannot be built again.
+        """
         for name, offers in sorted(self._offers[role].items()):
             for dist, factory in sorted(offers.items()):
                 if factory is type(strategy):

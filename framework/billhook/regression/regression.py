@@ -102,7 +102,7 @@ class Regression(abc.ABC):
         """A few thousand rows at most, spread evenly over the data, float32: for reports."""
 
     def massive_count(self) -> int:
-        """Tokens whose target is massive (see ``billhook.regression.massive``); in the sample if nobody counted."""
+        """Tokens whose target is over 30 times as long as the median one; of the sample, unless somebody counted."""
         rows = self.sample()
         return int(massive_rows(rows.target).sum()) if len(rows) else 0
 
@@ -153,32 +153,32 @@ class TensorRegression(Regression):
 
     @property
     def d_in(self) -> int:
-        """Columns of ``x``."""
+        """Columns of the regressor."""
         return self.all_rows.x.shape[1]
 
     @property
     def d_out(self) -> int:
-        """Columns of ``residual``."""
+        """Columns of the target."""
         return self.all_rows.residual.shape[1]
 
     @property
     def prior(self) -> Tensor:
-        """As given."""
+        """The T that changes nothing, ``[d_in, d_out]`` float64: as given, or the identity."""
         return self._prior.to(device=self.all_rows.x.device, dtype=torch.float64)
 
     def moments(self) -> Moments:
-        """Sums over all rows but those held out."""
+        """Sums over all rows but those held out, float64; the same object at every call."""
         return self._moments
 
     def held_out(self) -> Moments | None:
-        """Sums over those."""
+        """Sums over the rows that are held out; None if there are none."""
         return self._held_out if self._held_out.token_count else None
 
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
-        """The rows, ``tokens`` at a time."""
+        """The rows that are not held out, in order, ``tokens`` at a time."""
         for start in range(0, len(self.all_rows), tokens):
             yield self.all_rows[start : start + tokens]
 
     def sample(self) -> Rows:
-        """All rows."""
+        """All rows that are not held out, float32."""
         return self.all_rows.to(dtype=torch.float32)

@@ -47,10 +47,23 @@ class PruneResult:
         pad: bool = False,
         uniform: bool = False,
     ) -> Path:
-        """Write a checkpoint, reload it and compare: see :func:`billhook.results.checkpoint.save`.
+        """Write the model as a transformers checkpoint (safetensors), reload it, and compare.
+
+        A stock one where the family's own code can load it; a model whose layers differ is of the type ``billhook``.
+        Plan, figures and a model card lie beside the weights. An interrupted save leaves nothing behind.
+
+        Args:
+            path: the folder to make.
+            overwrite: replace a folder that is there, if it is empty or holds a checkpoint.
+            verify: reload and compare logits and greedy tokens; takes the model's memory a second time.
+            pad: write a stock checkpoint all the same, a larger one: what is gone is there as zeros.
+            uniform: refuse a model that no stock checkpoint can hold.
+
+        Returns:
+            ``path``.
 
         Raises:
-            OutputExists: ``path`` is there and ``overwrite`` is False; nothing is written.
+            OutputExists: ``path`` is there and may not be replaced; nothing is written.
             CheckpointError: the model cannot be saved as asked, or what was written does not reproduce it.
         """
         from billhook.results import checkpoint

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 from billhook.data.tokens import TokenBatch
 from billhook.errors import CheckpointError
+from billhook.model.key_values import read_on
 
 PROMPT_TOKENS = 16
 NEW_TOKENS = 8
@@ -122,10 +123,10 @@ def greedy(model: PreTrainedModel, prompt: TokenBatch, cache: CacheKind) -> Tens
     tokens, mask, entering = prompt.ids, prompt.keep.long(), prompt.ids
     past = _static_cache(model, prompt) if cache == "a static" else None
     for _ in range(NEW_TOKENS):
-        out = model(input_ids=entering, attention_mask=mask, past_key_values=past, use_cache=cache != "no")
+        out, filled = read_on(model, entering, past, attention_mask=mask, use_cache=cache != "no")
         following = out.logits[:, -1:].argmax(-1)
         tokens, mask = (torch.cat([t, new], dim=1) for t, new in ((tokens, following), (mask, mask[:, -1:])))
-        past, entering = (None, tokens) if cache == "no" else (out.past_key_values, following)
+        past, entering = (None, tokens) if cache == "no" else (filled, following)
     return tokens[:, prompt.ids.shape[1] :]
 
 

@@ -72,7 +72,16 @@ class Merger(abc.ABC):
         view.adopt(placed.after)
 
     def merge_placed(self, placed: Placed, linear_map: LinearMap | None) -> None:
-        """Put ``linear_map`` into ``placed.after``; None for no repair. Raises as :meth:`merge`."""
+        """Put ``linear_map`` into ``placed.after``, the model that the cut was already taken out of.
+
+        Args:
+            placed: the cut, where it is repaired, and the model without it, which is changed.
+            linear_map: what :meth:`put` takes; None for no repair, which changes nothing.
+
+        Raises:
+            CannotMerge: nothing survives before the cut; or the architecture cannot express the map.
+            ShapeMismatch: the map does not go from the regressor's width to the stream's width.
+        """
         if linear_map is None:
             return
         if placed.site is None:

@@ -31,6 +31,9 @@ class PruningState:
         dense: the model as it was given. Never changed.
         model: the model as cut so far. Selectors read it; mergers change it.
         tokens: the calibration data.
+        merger: puts repairs in.
+        progress: told how far a pass is, as ``progress(stage, done, total)``.
+        on_search: told where a search stands.
         flow: streams of the dense model, and the runner for single layers of either model.
         cache: where activations are kept.
         objective: what a searching selector minimises; None if none was given.
@@ -151,7 +154,7 @@ class PruningState:
 
     @property
     def held_out(self) -> Tensor:
-        """The same for all rows of ``tokens``, ``[rows]``."""
+        """Which rows of :attr:`tokens` no repair is fitted to, ``[rows]`` bool on the CPU; spread over all data."""
         rows = torch.arange(len(self.tokens.ids))
         return ((rows + 1) * self.repair.held_out).floor() > (rows * self.repair.held_out).floor()
 

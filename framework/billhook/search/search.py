@@ -68,7 +68,7 @@ class Search:
     The naive search runs the whole model for each candidate on all data. This one finds the same cuts (and scores, up
     to floating point) with less work:
 
-    - streams are shared and resumed, see :class:`billhook.search.candidate_streams.CandidateStreams`;
+    - the stream before a candidate is shared by all, and a candidate's own is resumed in the next step;
     - a candidate is given up as soon as its summed loss exceeds the total of the best one, which later tokens cannot
       mend (for objectives that are never negative). The probable winner is therefore scored first;
     - logits exist for a few hundred tokens at a time.

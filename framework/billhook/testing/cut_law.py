@@ -17,6 +17,7 @@ from billhook.errors import InvalidCut
 from billhook.heterogeneous.configuration_billhook import global_value
 from billhook.model.branch import Branch
 from billhook.model.branch_layout import Size
+from billhook.model.key_values import read_on
 from billhook.model.view import ModelView
 from billhook.testing.expect import Snapshot, close, logits, raises, require
 from billhook.testing.models import tiny_tokens
@@ -49,11 +50,11 @@ def check_generation(model: PreTrainedModel, batch: TokenBatch, who: str) -> Non
     """Logits token by token through the cache equal those of the whole row: no slot is shared or missing."""
     whole = model(input_ids=batch.ids, use_cache=False).logits
     half = batch.ids.shape[1] // 2
-    out = model(input_ids=batch.ids[:, :half], use_cache=True)
+    out, cache = read_on(model, batch.ids[:, :half], None, use_cache=True)
     parts = [out.logits]
     for position in range(half, batch.ids.shape[1]):
         token = batch.ids[:, position : position + 1]
-        out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+        out, cache = read_on(model, token, cache, use_cache=True)
         parts.append(out.logits)
     close(torch.cat(parts, dim=1), whole, who, "logits with the cache differ from those without", 1e-3)
 

@@ -46,8 +46,21 @@ def planted_problem(
     noise: float = 0.0,
     dtype: torch.dtype = torch.float64,
 ) -> PlantedProblem:
-    """A random problem. Columns of x differ in scale by a factor of 10 (except for rotations, where scales would
-    only blur what is asked), and x, residual and skip have means of their own."""
+    """A random problem whose answer is known.
+
+    Columns of x differ in scale by a factor of 10 (except for rotations, where scales would only blur what is asked),
+    and x, residual and skip have means of their own.
+
+    Args:
+        seed: of all random numbers; the global generator is left alone.
+        tokens: rows.
+        d_in: columns of x.
+        d_out: columns of the residual; ``d_in`` if None.
+        structure: of the true map: ``full``, ``diagonal`` or ``orthogonal``.
+        bias: whether the true map has one.
+        noise: standard deviation of what is added to the residual.
+        dtype: of x, residual and skip. The true map is float64.
+    """
     generator = torch.Generator().manual_seed(seed)
     d_out = d_in if d_out is None else d_out
     truth = random_map(d_in, d_out, seed=seed + 1, structure=structure, bias=bias)

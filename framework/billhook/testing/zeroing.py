@@ -11,10 +11,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from billhook.cuts.cut import Cut
-from billhook.cuts.drop_branch import DropBranch
-from billhook.cuts.drop_layers import DropLayers
-from billhook.cuts.keep_units import KeepChannels, KeepHeads
-from billhook.model.branch import Branch
 from billhook.model.view import ModelView
 
 
@@ -26,32 +22,23 @@ def zeroed(view: ModelView, *cuts: Cut) -> PreTrainedModel:
     removed, no weight touched, no config changed. So it shares nothing with the code it is there to judge.
 
     Several cuts may concern one branch, in the order in which they are to be made.
+
+    Raises:
+        TypeError: a kind of cut that says neither which branches go nor which get narrower.
     """
     model = copy.deepcopy(view.model)
     layers = view.adapter.layers(model)
     for cut in cuts:
-        for number in _layers_of(cut):
-            _silence(view, layers[view.numbers.index(number)], cut, number)
+        if not cut.branches and not cut.narrowed:
+            raise TypeError(f"The zeroed model cannot tell what {type(cut).__name__} takes: it names no branches.")
+        for number, branch in cut.branches:
+            layer = layers[view.numbers.index(number)]
+            layer.get_submodule(view.adapter.output(layer, branch)).register_forward_hook(_zeros)
+        for (number, branch), kept in cut.narrowed.items():
+            writer = view.adapter.writer(layers[view.numbers.index(number)], branch)
+            writer.register_forward_pre_hook(_Muffled(view.units(number, branch), kept))
     model.eval()
     return model
-
-
-def _layers_of(cut: Cut) -> Collection[int]:
-    if isinstance(cut, DropLayers):
-        return cut.layers
-    if isinstance(cut, DropBranch | KeepChannels | KeepHeads):
-        return (cut.layer,)
-    raise TypeError(f"The zeroed model knows no {type(cut).__name__}.")
-
-
-def _silence(view: ModelView, layer: nn.Module, cut: Cut, number: int) -> None:
-    if isinstance(cut, KeepChannels | KeepHeads):
-        writer = view.adapter.writer(layer, cut.branch)
-        writer.register_forward_pre_hook(_Muffled(view.units(number, cut.branch), cut.kept))
-        return
-    branches: tuple[Branch, ...] = (cut.branch,) if isinstance(cut, DropBranch) else ("attention", "mlp")
-    for branch in branches:
-        layer.get_submodule(view.adapter.output(layer, branch)).register_forward_hook(_zeros)
 
 
 def _zeros(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Identity(Estimator):
     needs: ClassVar[Needs] = Needs.NOTHING
 
     def estimate(self, regression: Regression) -> None:
-        """Nothing."""
+        """None: the donor stays as it is."""
         return None
 
 

@@ -24,7 +24,11 @@ class LeastSquares(Estimator):
     bias: bool = False
 
     def estimate(self, regression: Regression) -> LinearMap:
-        """Solve from moments; float64."""
+        """Solve from moments: a map ``[d_in, d_out]`` in float64.
+
+        Raises:
+            SingularProblem: there are fewer tokens than columns, or the sums are not finite.
+        """
         return solve(regression.moments(), regression.prior, ridge=0.0, bias=self.bias)
 
 

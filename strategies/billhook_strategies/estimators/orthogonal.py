@@ -26,7 +26,12 @@ class Orthogonal(Estimator):
     scaled: bool = False
 
     def estimate(self, regression: Regression) -> LinearMap:
-        """Solve from moments; float64."""
+        """Solve from moments: a map ``[d_in, d_out]`` in float64.
+
+        Raises:
+            SingularProblem: there are no tokens, or the sums are not finite.
+            InvalidConfig: the map is to take the place of a writer, and not to follow a branch's output.
+        """
         moments = regression.moments()
         refuse_not_finite(moments)
         refuse_inner(regression, "A rotation")

@@ -42,7 +42,11 @@ class Ridge(Estimator):
             raise InvalidConfig(f"The 'toward' of Ridge must be 'present' or 'zero'; got {self.toward!r}.")
 
     def estimate(self, regression: Regression) -> LinearMap:
-        """Solve from moments; float64."""
+        """Solve from moments: a map ``[d_in, d_out]`` in float64.
+
+        Raises:
+            SingularProblem: there are no tokens, or the sums are not finite.
+        """
         moments, prior = regression.moments(), prior_of(regression, self.toward)
         if self.strength != "auto":
             return solve(moments, prior, ridge=self.strength, bias=self.bias)

@@ -34,7 +34,13 @@ class Fold(Merger):
         refuse_unwritable(view, site)
 
     def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
-        """Multiply the writer's weight."""
+        """Multiply the writer's weight ``[d_inner, d_model]`` by a map ``[d_model, d_model]``.
+
+        Raises:
+            CannotMerge: a norm stands between writer and stream, the writer is no float linear layer, or the map has a
+                bias and the writer has none.
+            ShapeMismatch: the map is of another width.
+        """
         refuse_unwritable(view, site)
         refuse_bias(view, site, linear_map)
         linear_map.check_width(view.d_model)

@@ -19,10 +19,14 @@ class Insert(Merger):
     """
 
     def check_site(self, view: ModelView, site: RepairSite) -> None:
-        """Everything can be served."""
+        """Refuses nothing: a layer can be inserted after every donor."""
 
     def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
-        """Wrap the last module of the donor branch."""
+        """Wrap the last module of the donor branch, so that a map ``[d_model, d_model]`` follows it.
+
+        Raises:
+            ShapeMismatch: the map is of another width.
+        """
         linear_map.check_width(view.d_model)
         layer = view.layer(site.layer)
         insert_after(layer, view.adapter.output(layer, site.branch), linear_map, view.adapter.scale(layer, site.branch))

@@ -38,7 +38,13 @@ class Refit(Merger):
         refuse_unwritable(view, site)
 
     def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
-        """Replace the writer's weight."""
+        """Replace the writer's weight by a map ``[d_inner, d_model]``, and add the map's bias to its own.
+
+        Raises:
+            CannotMerge: a norm stands between writer and stream, the writer is no float linear layer, or the map has a
+                bias and the writer has none.
+            ShapeMismatch: the map does not have the shape of the weight.
+        """
         refuse_unwritable(view, site)
         refuse_bias(view, site, linear_map)
         donor = view.writer(site.layer, site.branch)

@@ -49,11 +49,11 @@ class BlockPruner(Selector):
             raise InvalidConfig(f"The 'branches' of BlockPruner must be 'mix', 'mha' or 'mlp'; got {self.branches!r}.")
 
     def needs_objective(self) -> bool:
-        """Always."""
+        """True: it searches."""
         return True
 
     def kinds(self) -> tuple[type[Cut], ...]:
-        """Branches."""
+        """Single branches."""
         return (DropBranch,)
 
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:

@@ -80,7 +80,7 @@ class Mixed(Selector):
             )
 
     def needs_objective(self) -> bool:
-        """Always."""
+        """True: it searches."""
         return True
 
     def kinds(self) -> tuple[type[Cut], ...]:

@@ -46,14 +46,14 @@ class MultiPruner(Selector):
     """Three greedy searches in a row, each over one dimension (arXiv 2501.09949).
 
     Attributes:
-        preset: published settings, by model; see :data:`PRESETS`.
+        preset: published settings, by the name of a model; ``default`` for any other.
         shares: how the budget is split over branches, channels and heads, relative to one another; the preset's if
             None. A dimension with 0 is left alone.
         order: of the three dimensions.
         channel_group: channels in a group; the preset's, or a quarter of the stream's width, if None.
         head_group: key-value heads in a group.
         score: which channels and heads of a layer go first; see :class:`Channels`.
-        first_attention: see :class:`BlockPruner`.
+        first_attention: whether the first layer's attention may go; see :class:`BlockPruner`.
         uniform: for a result that stock code can load: whole layers instead of branches, and all layers narrowed alike.
         race: rounds for a faster search that is not exact; None for the exact one.
     """
@@ -86,7 +86,7 @@ class MultiPruner(Selector):
         return self.sequence.kinds()
 
     def needs_objective(self) -> bool:
-        """Unless all that is cut is cut alike."""
+        """True unless all that is cut is cut alike in every layer, which takes no search."""
         return self.sequence.needs_objective()
 
     @property

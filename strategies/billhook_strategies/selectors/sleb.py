@@ -32,7 +32,7 @@ class Sleb(Selector):
             raise InvalidConfig("The protected layers of Sleb cannot be fewer than 0.")
 
     def needs_objective(self) -> bool:
-        """Always."""
+        """True: it searches."""
         return True
 
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:

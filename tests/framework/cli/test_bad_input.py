@@ -121,7 +121,7 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS)
 def test_a_bad_model_is_refused_by_every_command(run: Run, in_place: Place, model: str) -> None:
     before = in_place.contents()
-    for command in (f"prune {model} --out out --layers 2", f"analyze {model} --heatmap map.png"):
+    for command in (f"prune {model} --out out --recipe=replaceme-ls --layers 2", f"analyze {model} --heatmap map.png"):
         assert MODELS[model] in refused(run(*command.split(), *QUICK.split()))
     assert MODELS[model] in refused(run("evaluate", model, "--text", "text.txt", "--seqlen", 16))
     assert in_place.contents() == before
@@ -136,47 +136,48 @@ ARGUMENTS = {
     "--ratio -0.25": "must lie between 0 and 1; got -0.25",
     "--ratio nan": "must lie between 0 and 1; got nan",
     "--layers 0": "must be at least 1; got 0",
+    "--layers 2": "or follow a recipe that drops layers (Pruner.following('replaceme'), --recipe replaceme)",
     "--window 15-19": "A window is START:STOP",
     "--window 4:4": "A window needs 0 <= START < STOP",
     "--window 1:3 --window 2:4": "overlap",
     "--window 1:2 --selector cosine": "leave out --selector",
     "--window 1:2 --set selector.windows=2": "has no option 'windows'",
-    "--layers 1 --selector cosin": "No selector is named 'cosin'. Did you mean 'cosine'?",
-    "--layers 1 --estimator least-square": "No estimator is named 'least-square'. Did you mean 'least-squares'?",
-    "--layers 1 --merger folding": "No merger is named 'folding'",
-    "--layers 1 --objective perplexty": "Did you mean 'perplexity'?",
-    "--layers 1 --set estimator.strength=1": "has no option 'strength'",
-    "--layers 1 --set strength=1": "A setting is ROLE.OPTION=VALUE",
-    "--layers 1 --set estimater.strength=1": "Did you mean 'estimator'?",
-    "--layers 1 --set objective.chunk_tokens=4": "Add --objective NAME",
-    "--layers 1 --estimator ridge --set estimator.strength=much": "strength",
-    "--layers 1 --samples 0": "'samples' of Calibration must be at least 1",
-    "--layers 1 --seqlen 1": "'seqlen' of Calibration must be at least 2",
-    "--layers 1 --dtype float8": "The dtype must be auto, float32",
-    "--layers 1 --device abacus": "There is no device 'abacus' here",
-    "--layers 1 --cache-mib -1": "must not be negative",
-    "--layers 1 --calibration no-such.txt": "The text file no-such.txt does not exist",
-    "--layers 1 --calibration nobody/no-such-set": "Neither a file nor a data set",
-    "--layers 1 --calibration bultin": "Did you mean 'builtin'?",
-    "--layers 1 --calibration empty.txt": "is empty",
-    "--layers 1 --calibration short.txt": "is too short: 9 tokens do not fill one row of 16",
-    "--layers 1 --calibration broken.jsonl": "line 2, is not JSON",
-    "--layers 1 --out exists": "The output exists exists",
-    "--layers 1 --out exists --overwrite": "is no checkpoint folder",
-    "--layers 1 --out model --overwrite": "is the model itself",
-    "--layers 1 --out text.txt/out": "text.txt is a file",
+    "--recipe=replaceme-ls --layers 1 --selector cosin": "No selector is named 'cosin'. Did you mean 'cosine'?",
+    "--recipe=replaceme-ls --layers 1 --estimator least-square": "Did you mean 'least-squares'?",
+    "--recipe=replaceme-ls --layers 1 --merger folding": "No merger is named 'folding'",
+    "--recipe=replaceme-ls --layers 1 --objective perplexty": "Did you mean 'perplexity'?",
+    "--recipe=replaceme-ls --layers 1 --set estimator.strength=1": "has no option 'strength'",
+    "--recipe=replaceme-ls --layers 1 --set strength=1": "A setting is ROLE.OPTION=VALUE",
+    "--recipe=replaceme-ls --layers 1 --set estimater.strength=1": "Did you mean 'estimator'?",
+    "--recipe=replaceme-ls --layers 1 --set objective.chunk_tokens=4": "Add --objective NAME",
+    "--recipe=replaceme-ls --layers 1 --estimator ridge --set estimator.strength=much": "strength",
+    "--recipe=replaceme-ls --layers 1 --samples 0": "'samples' of Calibration must be at least 1",
+    "--recipe=replaceme-ls --layers 1 --seqlen 1": "'seqlen' of Calibration must be at least 2",
+    "--recipe=replaceme-ls --layers 1 --dtype float8": "The dtype must be auto, float32",
+    "--recipe=replaceme-ls --layers 1 --device abacus": "There is no device 'abacus' here",
+    "--recipe=replaceme-ls --layers 1 --cache-mib -1": "must not be negative",
+    "--recipe=replaceme-ls --layers 1 --calibration no-such.txt": "The text file no-such.txt does not exist",
+    "--recipe=replaceme-ls --layers 1 --calibration nobody/no-such-set": "Neither a file nor a data set",
+    "--recipe=replaceme-ls --layers 1 --calibration bultin": "Did you mean 'builtin'?",
+    "--recipe=replaceme-ls --layers 1 --calibration empty.txt": "is empty",
+    "--recipe=replaceme-ls --layers 1 --calibration short.txt": "is too short: 9 tokens do not fill one row of 16",
+    "--recipe=replaceme-ls --layers 1 --calibration broken.jsonl": "line 2, is not JSON",
+    "--recipe=replaceme-ls --layers 1 --out exists": "The output exists exists",
+    "--recipe=replaceme-ls --layers 1 --out exists --overwrite": "is no checkpoint folder",
+    "--recipe=replaceme-ls --layers 1 --out model --overwrite": "is the model itself",
+    "--recipe=replaceme-ls --layers 1 --out text.txt/out": "text.txt is a file",
 }
 """Wrong whatever the model is."""
 
 AGAINST_THE_MODEL = {
-    f"--layers {LAYERS}": f"the model has {LAYERS} and one must stay",
-    "--layers 100": f"the model has {LAYERS} and one must stay",
-    f"--layers {LAYERS - 1}": "that are not protected",
+    f"--recipe=replaceme-ls --layers {LAYERS}": f"the model has {LAYERS} and one must stay",
+    "--recipe=replaceme-ls --layers 100": f"the model has {LAYERS} and one must stay",
+    f"--recipe=replaceme-ls --layers {LAYERS - 1}": "that are not protected",
     "--ratio 0.99": "and something must stay",
     "--ratio 0.99 --selector cosine": f"the model has {LAYERS} and one must stay",
     f"--window 4:{LAYERS + 1}": f"layers [{LAYERS}] are not there",
     f"--window 0:{LAYERS}": "one must stay",
-    "--window 0:2": "no layer survives before it",
+    "--recipe=replaceme-ls --window 0:2": "no layer survives before it",
 }
 """Wrong for a model of six layers."""
 
@@ -209,13 +210,17 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(run: Run, arguments
 
 
 @pytest.mark.usefixtures("no_weights", "in_place")
-@pytest.mark.parametrize("amount", [f"--layers {LAYERS}", "--ratio 0.99", f"--window 4:{LAYERS + 1}"])
+@pytest.mark.parametrize(
+    "amount", [f"--recipe=replaceme-ls --layers {LAYERS}", "--ratio 0.99", f"--window 4:{LAYERS + 1}"]
+)
 def test_an_impossible_amount_is_refused_before_the_model_is_loaded(run: Run, amount: str) -> None:
     assert PRUNE[amount] in refused(run("prune", "model", *QUICK.split(), "--out", "out", *amount.split()))
 
 
 @pytest.mark.usefixtures("no_weights", "in_place")
-@pytest.mark.parametrize("command", ["prune table --layers 1 --out out", "analyze table", "evaluate table"])
+@pytest.mark.parametrize(
+    "command", ["prune table --recipe=replaceme-ls --layers 1 --out out", "analyze table", "evaluate table"]
+)
 def test_rows_longer_than_the_table_of_positions_are_refused_before_the_model_is_loaded(run: Run, command: str) -> None:
     data = "--text text.txt" if command.startswith("evaluate") else QUICK
     error = refused(run(*command.split(), *data.split(), "--seqlen", 65))
@@ -224,17 +229,17 @@ def test_rows_longer_than_the_table_of_positions_are_refused_before_the_model_is
 
 @pytest.mark.usefixtures("no_weights", "in_place")
 def test_what_cannot_be_folded_is_refused_before_the_model_is_loaded(run: Run) -> None:
-    error = refused(run("prune", "post-norm", *QUICK.split(), "--layers", 1, "--out", "out"))
+    error = refused(run("prune", "post-norm", *QUICK.split(), "--recipe=replaceme-ls", "--layers", 1, "--out", "out"))
     assert "'post_feedforward_layernorm' stands between the mlp writer and the residual stream" in error
     assert "merger 'insert'" in error
 
 
 def test_without_an_output_folder_nothing_is_pruned(run: Run, in_place: Place) -> None:
-    assert "give --out DIR, or --dry-run" in refused(run("prune", "model", "--layers", 1))
+    assert "give --out DIR, or --dry-run" in refused(run("prune", "model", "--recipe=replaceme-ls", "--layers", 1))
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones(run: Run, in_place: Place) -> None:
-    error = refused(run("prune", "alien", "--layers", 1, "--out", "out", *QUICK.split()))
+    error = refused(run("prune", "alien", "--recipe=replaceme-ls", "--layers", 1, "--out", "out", *QUICK.split()))
     assert "No adapter knows the model type 'gptj'" in error
     assert "llama" in error
 
@@ -302,7 +307,7 @@ def test_a_disk_that_is_full_is_told_in_one_line_and_leaves_nothing(
 
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
     before = in_place.contents()
-    error = refused(run("prune", "model", "--layers", 1, "--out", "out", *QUICK.split()))
+    error = refused(run("prune", "model", "--recipe=replaceme-ls", "--layers", 1, "--out", "out", *QUICK.split()))
     assert "The checkpoint cannot be written to out" in error
     assert "No space left on device" in error
     assert in_place.contents() == before
@@ -312,4 +317,6 @@ def test_a_folder_that_may_not_be_written_to_is_refused_at_once(
     run: Run, in_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    assert "is not writable" in refused(run("prune", "no-such-model", "--layers", 1, "--out", "out"))
+    assert "is not writable" in refused(
+        run("prune", "no-such-model", "--recipe=replaceme-ls", "--layers", 1, "--out", "out")
+    )

@@ -192,7 +192,7 @@ def test_a_run_that_does_not_search_keeps_no_journal(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path, installed: Installer
 ) -> None:
     installed("stranger", stop=AFTER_CUT.format(count=1, deed=INTERRUPT))
-    done = run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 1, *data)
+    done = run("prune", checkpoint, "--out", tmp_path / "out", "--recipe=replaceme-ls", "--layers", 1, *data)
     assert (done.code, done.err) == (130, "Error: Interrupted.\n")
     assert list(tmp_path.iterdir()) == []
 

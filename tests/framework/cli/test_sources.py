@@ -44,7 +44,9 @@ def test_weights_below_or_at_nothing_are_refused(given: list[str]) -> None:
 
 def test_prune_and_apply_take_a_blend(run: Run, checkpoint: Path, text: Path, tmp_path: Path) -> None:
     data = ("--calibration", text, "--calibration", "self=3", "--samples", 4, "--seqlen", 16)
-    done = run("prune", checkpoint, "--out", tmp_path / "one", "--layers", 1, "--no-verify", *data)
+    done = run(
+        "prune", checkpoint, "--out", tmp_path / "one", "--recipe=replaceme-ls", "--layers", 1, "--no-verify", *data
+    )
     assert done.code == 0, done.err
     record = Plan.load(tmp_path / "one").calibration
     assert [(part.source, part.weight, part.rows) for part in record.parts] == [(str(text), 1, 1), ("self", 3, 3)]

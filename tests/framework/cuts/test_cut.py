@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -12,9 +11,9 @@ from hypothesis import strategies as st
 from tests.strategies import adapters, cut_sequences, cuts
 from torch import Tensor
 
-from billhook import Adapter, DropLayers, ModelView, default_registry
-from billhook.cuts.cut import Cut
-from billhook.cuts.kinds import CUT_KINDS
+from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, default_registry
+from billhook.cuts.cut import Cut, cut_kinds
+from billhook.errors import PluginError
 from billhook.testing import random_map, tiny_tokens, tiny_view, zeroed
 from billhook.testing.expect import Snapshot, close, logits
 from billhook_strategies.mergers.insert import Insert
@@ -22,23 +21,34 @@ from billhook_strategies.mergers.insert import Insert
 by_name = pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
 
 
-def kinds_of(cls: type[Cut]) -> Iterator[type[Cut]]:
-    """Subclasses that have none of their own."""
-    for sub in cls.__subclasses__():
-        yield from kinds_of(sub) if sub.__subclasses__() else [sub]
-
-
-def test_every_kind_of_cut_has_its_name_in_the_plan_files() -> None:
-    # by name: attrs replaces a class by one with slots, and the first one stays around for a while; other tests have
-    # kinds of their own
-    kinds = kinds_of(Cut)  # type: ignore[type-abstract] # its subclasses are asked for
-    ours = {cls.__qualname__ for cls in kinds if cls.__module__.startswith("billhook.")}
-    assert {cls.__qualname__ for cls in CUT_KINDS.values()} == ours
-    assert all(kind == cls.kind for kind, cls in CUT_KINDS.items())
+def test_every_kind_of_cut_is_known_by_its_name() -> None:
+    # other tests have kinds of their own
+    ours = {kind: cls for kind, cls in cut_kinds().items() if cls.__module__.startswith("billhook.")}
+    assert ours == {cls.kind: cls for cls in (DropLayers, DropBranch, KeepChannels, KeepHeads)}
 
 
 def test_only_the_loss_of_whole_layers_leaves_the_others_alike() -> None:
-    assert [kind for kind, cls in CUT_KINDS.items() if cls.uniform] == ["drop-layers"]
+    ours = [cls for cls in cut_kinds().values() if cls.__module__.startswith("billhook.")]
+    assert [cls for cls in ours if cls.uniform] == [DropLayers]
+
+
+def test_two_kinds_of_one_name_are_refused_by_their_classes() -> None:
+    with pytest.raises(PluginError, match=r"Another calls its kind of cut 'drop-branch', and so does .*DropBranch"):
+        type("Another", (Cut,), {"kind": "drop-branch", "__module__": __name__})
+    assert cut_kinds()["drop-branch"] is DropBranch
+
+
+@given(data=st.data(), adapter=adapters())
+def test_a_cut_says_what_it_takes_before_it_is_made(data: st.DataObject, adapter: Adapter) -> None:
+    view = tiny_view(adapter)
+    cut = data.draw(cuts(view))
+    after = view.copy()
+    cut.remove_from(after)
+    assert cut.parameter_count(view) == view.parameter_count - after.parameter_count
+    assert not any(after.has_branch(*place) for place in cut.branches)
+    assert {place: after.units(*place) for place in cut.narrowed} == dict(cut.narrowed)
+    site = cut.repair_site(view)
+    assert site is None or site.branch in cut.donors
 
 
 def units(view: ModelView) -> dict[int, tuple[tuple[int, ...], ...]]:

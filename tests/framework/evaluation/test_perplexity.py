@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +17,7 @@ from billhook import Budget, Pruner, Tokens, evaluate
 from billhook.data.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import loss_tokens, summed_loss
-from billhook.evaluation.perplexity import as_metrics, held_out
+from billhook.evaluation.perplexity import held_out
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens
 
 MODEL = tiny_model()
@@ -141,9 +142,9 @@ def test_an_absurd_loss_is_infinite_rather_than_an_error() -> None:
 
 def test_the_figures_are_flat_json_values() -> None:
     found = evaluate(MODEL, TOKENIZER, TEXT, seqlen=32)
-    assert as_metrics(found)["perplexity"] == found.perplexity
-    assert as_metrics(found)["parameters"] == MODEL.num_parameters()
-    assert all(isinstance(value, str | int | float) for value in as_metrics(found).values())
+    assert attrs.asdict(found)["perplexity"] == found.perplexity
+    assert attrs.asdict(found)["parameters"] == MODEL.num_parameters()
+    assert all(isinstance(value, str | int | float) for value in attrs.asdict(found).values())
 
 
 def test_rows_longer_than_the_model_takes_are_refused() -> None:

@@ -106,7 +106,7 @@ def run(code: str, place: Path, *arguments: str) -> str:
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,  # transformers asks whether code may be run
-        env={**os.environ, "HF_MODULES_CACHE": str(place / "modules"), "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "HF_MODULES_CACHE": str(place / "modules"), "PYTHONWARNINGS": "error"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import billhook.heterogeneous.modeling_billhook as modeling
 from billhook import DropBranch
 from billhook.heterogeneous.modeling_billhook import Overridden, SkippedAttention, heterogeneous_model
+from billhook.model.key_values import read_on
 from billhook.testing import tiny_model, tiny_tokenizer
 
 NEW = 6
@@ -71,10 +72,10 @@ def test_a_batch_padded_on_the_left_continues_as_its_rows_by_themselves(tmp_path
 def test_logits_token_by_token_are_those_of_the_whole_row(model: PreTrainedModel) -> None:
     with torch.no_grad():
         whole = model(input_ids=IDS, use_cache=False).logits
-        out = model(input_ids=IDS[:, :5], use_cache=True)
+        out, cache = read_on(model, IDS[:, :5], None, use_cache=True)
         parts = [out.logits]
         for position in range(5, 12):
-            out = model(input_ids=IDS[:, position : position + 1], past_key_values=out.past_key_values, use_cache=True)
+            out, cache = read_on(model, IDS[:, position : position + 1], cache, use_cache=True)
             parts.append(out.logits)
     # float32: attention over a cache sums in another order
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
@@ -120,13 +121,14 @@ def test_a_copy_and_a_pickle_compute_the_same() -> None:
 
 
 def test_a_text_pipeline_is_at_home_in_the_folder(tmp_path: Path, loaded: PreTrainedModel) -> None:
-    from transformers import AutoTokenizer, pipeline
+    from transformers import AutoTokenizer, GenerationConfig, pipeline
 
     loaded.save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer("hello")["input_ids"] == tiny_tokenizer()("hello")["input_ids"]
-    said: Any = pipeline("text-generation", model=str(tmp_path))("hello", max_new_tokens=3, do_sample=False)
+    greedy = GenerationConfig(max_new_tokens=3, do_sample=False)
+    said: Any = pipeline("text-generation", model=str(tmp_path))("hello", generation_config=greedy)
     assert said[0]["generated_text"].startswith("hello")
 
 
@@ -214,7 +216,7 @@ def test_a_skipped_attention_adds_nothing_and_keeps_nothing() -> None:
     model = settled("llama", DropBranch(1, "attention"))
     assert isinstance(model.get_submodule("model.layers.1.self_attn"), SkippedAttention)
     with torch.no_grad():
-        cache: Any = model(input_ids=IDS, use_cache=True).past_key_values
+        _, cache = read_on(model, IDS, None, use_cache=True)
     lengths = [cache.get_seq_length(slot) for slot in range(4)]
     assert sorted(lengths) == [0, 12, 12, 12]
     assert lengths[0] == 12

@@ -26,6 +26,7 @@ from billhook import (
     ModelView,
     Plan,
     Pruner,
+    PruneResult,
     Published,
     apply,
 )
@@ -280,11 +281,15 @@ def test_a_branch_that_the_model_has_lost_already_is_refused() -> None:
 # Applying
 
 
+def done(published: Published, model: PreTrainedModel, **options: Any) -> PruneResult:
+    return apply(published.plan(model), model, **options)
+
+
 @pytest.mark.parametrize("groups", [2, 4])
 def test_an_applied_file_computes_what_the_zeroed_model_does(groups: int) -> None:
     whole = view(groups, attention_bias=True, mlp_bias=True)
     published = Published(content=MULTIPRUNER)
-    result = apply(published, whole.model)
+    result = done(published, whole.model)
     expected = logits(zeroed(whole, *published.cuts(whole)))
     # the same sums, without the terms that are zero
     torch.testing.assert_close(logits(result.model), expected, rtol=1e-4, atol=1e-5)
@@ -293,7 +298,7 @@ def test_an_applied_file_computes_what_the_zeroed_model_does(groups: int) -> Non
 def test_an_applied_file_is_what_slicing_sorted_channels_gives() -> None:
     """MultiPruner's own way: sort rows of gate and up and columns of down alike, then keep the first ones."""
     whole = view()
-    result = apply(Published(content={"pruned_mlp_width": {"4": 7}}), whole.model)
+    result = done(Published(content={"pruned_mlp_width": {"4": 7}}), whole.model)
     by_hand = copy.deepcopy(whole.model)
     mlp = part(by_hand, 4, "mlp")
     first = (row_norms(mlp.gate_proj) + row_norms(mlp.up_proj)).sort(descending=True).indices[:7]
@@ -307,7 +312,7 @@ def test_an_applied_file_is_what_slicing_sorted_channels_gives() -> None:
 def test_an_applied_file_is_what_slicing_sorted_heads_gives() -> None:
     """MultiPruner's own way: every query head has a copy of its group's key and value; a group counts by its mean."""
     whole = view(groups=2)
-    result = apply(Published(content={"pruned_attn_width": {"2": 8}}), whole.model)
+    result = done(Published(content={"pruned_attn_width": {"2": 8}}), whole.model)
     by_hand = copy.deepcopy(whole.model)
     attention = part(by_hand, 2, "self_attn")
     copies = [
@@ -327,7 +332,7 @@ def test_an_applied_file_is_what_slicing_sorted_heads_gives() -> None:
 def test_the_plan_of_an_applied_file_holds_its_cuts_and_no_data() -> None:
     whole = view(groups=4)
     published = Published(content=MULTIPRUNER)
-    result = apply(published, whole.model)
+    result = done(published, whole.model)
     assert result.plan.cuts == published.cuts(whole)
     assert result.plan.calibration == NO_DATA
     assert result.plan.estimator.name == "billhook:identity"
@@ -335,22 +340,26 @@ def test_the_plan_of_an_applied_file_holds_its_cuts_and_no_data() -> None:
     assert "on        no data" in str(result.plan)
 
 
-def test_the_plan_names_the_selector_with_the_options_that_it_takes() -> None:
-    result = apply(Published(content=BLOCKPRUNER, steps=2, reordered=False), view().model)
-    spec = result.plan.selector
+def test_the_plan_says_in_the_place_of_the_selector_what_it_was_made_of() -> None:
+    published = Published(content=BLOCKPRUNER, steps=2, reordered=False)
+    spec = published.plan(view().model).selector
     assert spec.name == "billhook:published"
-    selector = default_registry().create("selector", spec.name, spec.options)
-    assert default_registry().spec("selector", selector) == spec
+    assert Published(**spec.options) == published
+
+
+def test_what_is_applied_is_a_plan() -> None:
+    with pytest.raises(InvalidPlan, match=r"What is applied is a Plan; got Published\..* published\.plan\(model\)"):
+        apply(Published(content=BLOCKPRUNER), view().model)  # type: ignore[arg-type]
 
 
 def test_no_layer_is_run_to_apply_a_file() -> None:
-    result = apply(Published(content=MULTIPRUNER), view(groups=4).model)
+    result = done(Published(content=MULTIPRUNER), view(groups=4).model)
     assert result.metrics["layer_tokens"] == 0
 
 
 def test_a_plan_from_a_file_is_done_again_without_data() -> None:
     model = view(groups=4).model
-    result = apply(Published(content=MULTIPRUNER), model)
+    result = done(Published(content=MULTIPRUNER), model)
     again = apply(Plan.from_json(result.plan.to_json()), model)
     assert again.plan == result.plan
     ours, theirs = again.model.state_dict(), result.model.state_dict()
@@ -360,7 +369,7 @@ def test_a_plan_from_a_file_is_done_again_without_data() -> None:
 
 def test_an_objective_needs_data_and_says_so() -> None:
     model = view().model
-    result = apply(Published(content=BLOCKPRUNER), model)
+    result = done(Published(content=BLOCKPRUNER), model)
     pruner = Pruner.following("replaceme-ls", estimator="identity", objective="perplexity")
     with pytest.raises(CalibrationError, match="made without calibration data"):
         apply(result.plan, model, pruner=pruner)
@@ -370,7 +379,7 @@ def test_an_objective_needs_data_and_says_so() -> None:
 
 def test_a_file_can_be_measured_on_data_while_it_is_applied() -> None:
     pruner = Pruner.following("replaceme-ls", estimator="identity", objective="perplexity")
-    result = apply(Published(content=BLOCKPRUNER), view().model, calibration=tiny_tokens(), pruner=pruner)
+    result = done(Published(content=BLOCKPRUNER), view().model, calibration=tiny_tokens(), pruner=pruner)
     assert result.metrics["objective_after"] != result.metrics["objective_before"]
     assert result.plan.calibration.token_count == tiny_tokens().token_count
 
@@ -388,7 +397,7 @@ def test_a_plan_whose_cuts_are_not_repaired_is_done_again_without_its_data() -> 
 def test_cuts_that_cannot_be_made_together_are_refused_before_the_first() -> None:
     content = {"pruned_attn_idx": list(range(LAYERS))}
     with pytest.raises(InvalidCut, match="cannot be dropped"):
-        apply(Published(content=content), view().model)
+        done(Published(content=content), view().model)
 
 
 # Writing
@@ -441,7 +450,7 @@ def test_units_that_a_reader_would_not_keep_are_refused(reordered: bool) -> None
     whole = view()
     others = tuple(sorted(set(range(CHANNELS)) - set(largest_channels(whole, 4, 6)) - {0}))
     rule = "largest weight norm" if reordered else "the first ones"
-    with pytest.raises(InvalidPlan, match=f"mlp 4 to {len(others)} channels cannot be exported: .* {rule}"):
+    with pytest.raises(InvalidPlan, match=f"The mlp of layer 4 cannot be exported: .* {rule}; the plan keeps others"):
         to_multipruner(plan(whole.model, KeepChannels(4, others)), whole, reordered=reordered)
 
 
@@ -477,7 +486,7 @@ class Rotate(Cut):
 def test_a_kind_of_cut_that_the_formats_do_not_know_is_refused_by_name() -> None:
     whole = view()
     for write in (to_blockpruner, lambda given_plan: to_multipruner(given_plan, whole)):
-        with pytest.raises(InvalidPlan, match="'rotate'; published formats hold drop-branch, drop-layers"):
+        with pytest.raises(InvalidPlan, match="'rotate', and published formats hold only whole branches"):
             write(plan(whole.model, DropBranch(1, "mlp"), Rotate()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import NoneType, UnionType
@@ -532,14 +531,15 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(st.floats(0.1, 0.9), min_size=1, max_size=3).map(tuple)
     if get_origin(kind) is tuple:
         return st.integers(1, 9).map(lambda start: ((start, start + 1), (start + 3, start + 5)))
-    if get_origin(kind) is Mapping:  # of a published file
-        return st.sampled_from([{"pruned_mlp_idx": [2]}, {"1": [["mha", 1]], "2": [["mha", 1], ["mlp", 3]]}])
     if get_origin(kind) is Union and float in get_args(kind):
         return st.floats(0, 6) | st.just("auto")
     if get_origin(kind) is UnionType:
         return st.none() | values(next(part for part in get_args(kind) if part is not NoneType))
     presets = st.sampled_from(["default", "llama-2", "qwen2.5-7b", "no such preset"])
-    return {bool: st.booleans(), int: st.integers(0, 6), float: st.floats(0, 6), str: presets}[kind]
+    # mostly within the ranges that options have: what is refused shows nothing
+    shares = st.floats(0.05, 0.95)
+    numbers = {bool: st.booleans(), int: st.integers(0, 30), float: shares | shares | st.floats(0, 6)}
+    return {**numbers, str: presets}[kind]
 
 
 @pytest.mark.parametrize(("role", "cls"), every_class(), ids=lambda value: getattr(value, "__name__", value))

@@ -88,7 +88,7 @@ class _Flipped:
         self._kind = kind
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        wrong = type(kwargs["past_key_values"]).__name__ == self._kind
+        wrong = self._kind in {type(value).__name__ for value in kwargs.values()}  # its name depends on transformers
         return (-output[0], *output[1:]) if wrong else output
 
 

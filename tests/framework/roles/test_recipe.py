@@ -96,7 +96,7 @@ def test_a_recipe_of_wrong_parts_is_refused(changes: dict[str, Any], said: str) 
 
 
 def test_an_objective_may_be_given_or_left_open() -> None:
-    assert attrs.evolve(MINE, objective=Perplexity()).pruner().objective == Perplexity()
+    assert Pruner.following(attrs.evolve(MINE, objective=Perplexity())).objective == Perplexity()
     assert Pruner.following(MINE).objective is None
 
 

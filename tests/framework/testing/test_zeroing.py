@@ -84,6 +84,12 @@ def test_the_model_it_is_made_from_stays_as_it_is() -> None:
     assert torch.equal(logits(view.model, BATCH), before)
 
 
-def test_a_cut_that_nobody_has_told_it_of_is_an_error() -> None:
-    with pytest.raises(TypeError, match="The zeroed model knows no str"):
-        zeroed(tiny_view(), cast(Cut, "layers 1:2"))
+class Nameless(DropBranch):
+    """A kind of cut that does not say what it takes."""
+
+    branches = ()
+
+
+def test_a_cut_that_does_not_say_what_it_takes_is_an_error() -> None:
+    with pytest.raises(TypeError, match="The zeroed model cannot tell what Nameless takes: it names no branches"):
+        zeroed(tiny_view(), Nameless(1, "mlp"))

@@ -70,7 +70,7 @@ def _view(plan: Plan, model: str | None) -> ModelView:
     skeleton = source.skeleton()
     if skeleton is not None:
         refuse_other_model(plan, skeleton)
-    shapes_do = not any(cut.widths for cut in plan.cuts)
+    shapes_do = not any(cut.narrowed for cut in plan.cuts)
     return opening.view_of(skeleton if skeleton is not None and shapes_do else source.model())
 
 

@@ -18,7 +18,7 @@ from billhook.testing import save_tiny_checkpoint
 @pytest.fixture
 def pruned(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> Path:
     folder = tmp_path / "pruned"
-    assert run("prune", checkpoint, "--out", folder, "--layers", 2, *data).code == 0
+    assert run("prune", checkpoint, "--out", folder, "--recipe=replaceme-ls", "--layers", 2, *data).code == 0
     return folder
 
 
@@ -52,7 +52,19 @@ def test_other_data_can_be_allowed_and_the_cuts_stay(run: Run, checkpoint: Path,
 def test_data_that_moved_can_be_named(run: Run, checkpoint: Path, text: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here.txt", tmp_path / "there.txt"
     shutil.copy(text, here)
-    run("prune", checkpoint, "--out", tmp_path / "one", "--layers", 1, "--calibration", here, "--seqlen", 16)
+    run(
+        "prune",
+        checkpoint,
+        "--out",
+        tmp_path / "one",
+        "--recipe=replaceme-ls",
+        "--layers",
+        1,
+        "--calibration",
+        here,
+        "--seqlen",
+        16,
+    )
     here.rename(there)
     arguments = ("apply", tmp_path / "one", checkpoint, "--out", tmp_path / "two")
     missing = run(*arguments)
@@ -80,10 +92,24 @@ def test_the_same_cuts_can_be_repaired_otherwise(
 ) -> None:
     own = ("--estimator", "ridge", "--merger", "refit", "--set", "estimator.strength=0.5")
     otherwise = ("--set", "estimator.toward=zero", "--set", "repair.weights=stream")
-    assert run("prune", checkpoint, "--out", tmp_path / "first", "--layers", 2, *own, *data).code == 0
+    assert (
+        run("prune", checkpoint, "--out", tmp_path / "first", "--recipe=replaceme-ls", "--layers", 2, *own, *data).code
+        == 0
+    )
     done = run("apply", tmp_path / "first", checkpoint, "--out", tmp_path / "second", *otherwise)
     assert done.code == 0, done.err
-    wanted = run("prune", checkpoint, "--out", tmp_path / "wanted", "--layers", 2, *own, *otherwise, *data)
+    wanted = run(
+        "prune",
+        checkpoint,
+        "--out",
+        tmp_path / "wanted",
+        "--recipe=replaceme-ls",
+        "--layers",
+        2,
+        *own,
+        *otherwise,
+        *data,
+    )
     assert wanted.code == 0
     assert Plan.load(tmp_path / "second") == Plan.load(tmp_path / "wanted")
     ours, theirs, before = (weights(tmp_path / name) for name in ("second", "wanted", "first"))
@@ -197,7 +223,17 @@ def test_a_plan_that_repairs_nothing_is_applied_without_its_data(
 ) -> None:
     lost = tmp_path / "lost.txt"
     shutil.copy(text, lost)
-    prune = ("prune", checkpoint, "--out", tmp_path / "one", "--layers", 1, "--estimator", "identity")
+    prune = (
+        "prune",
+        checkpoint,
+        "--out",
+        tmp_path / "one",
+        "--recipe=replaceme-ls",
+        "--layers",
+        1,
+        "--estimator",
+        "identity",
+    )
     assert run(*prune, "--calibration", lost, "--seqlen", 16).code == 0
     lost.unlink()
     assert run("apply", tmp_path / "one", checkpoint, "--out", tmp_path / "two").code == 0

@@ -33,7 +33,7 @@ def test_the_table_shows_the_perplexity(run: Run, checkpoint: Path, text: Path) 
 def test_a_pruned_model_is_evaluated_like_any_other(
     run: Run, checkpoint: Path, text: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 2, *data)
+    run("prune", checkpoint, "--out", tmp_path / "out", "--recipe=replaceme-ls", "--layers", 2, *data)
     options = ("--text", text, "--seqlen", 32, "--json")
     dense, pruned = (run("evaluate", model, *options).data for model in (checkpoint, tmp_path / "out"))
     assert pruned["parameters"] < dense["parameters"]

@@ -62,7 +62,7 @@ def test_an_invalid_plugin_is_listed_although_nothing_can_be_looked_up(run: Run,
 
 def test_an_invalid_plugin_stops_other_commands_in_one_line(run: Run, installed: Installer, checkpoint: Path) -> None:
     installed("stranger", odd="from billhook import hookimpl\n@hookimpl\ndef billhook_nonsense(): pass\n")
-    done = run("prune", checkpoint, "--layers", 1, "--dry-run")
+    done = run("prune", checkpoint, "--recipe=replaceme-ls", "--layers", 1, "--dry-run")
     assert done.code == 1
     assert done.err.startswith("Error: ")
     assert "billhook_nonsense, which is no hook of billhook" in done.err

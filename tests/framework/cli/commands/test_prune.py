@@ -7,21 +7,23 @@ import re
 import shlex
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from tests.framework.cli.conftest import LAYERS, Run
 from transformers import AutoModelForCausalLM
 
-from billhook import Budget, Calibration, DropBranch, KeepChannels, Plan, Pruner, load
+from billhook import Budget, Calibration, DropBranch, KeepChannels, Plan, Pruner, load, recipe
 from billhook.cli.commands.prune import how_much, parse_windows
 from billhook.errors import InvalidConfig
 from billhook.plugins.registry import default_registry
+from billhook.pruning.method import DEFAULT_RECIPE
 
 
 def test_it_does_what_the_library_does(
     run: Run, checkpoint: Path, text: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 2, *data).code == 0
+    assert run("prune", checkpoint, "--out", tmp_path / "out", "--recipe=replaceme-ls", "--layers", 2, *data).code == 0
     result = Pruner.following("replaceme-ls").prune(
         *load(str(checkpoint)),
         calibration=Calibration(source=str(text), samples=4, seqlen=16),
@@ -35,7 +37,7 @@ def test_it_does_what_the_library_does(
 
 
 def test_json_is_all_that_stdout_holds(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> None:
-    done = run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 2, "--json", *data)
+    done = run("prune", checkpoint, "--out", tmp_path / "out", "--recipe=replaceme-ls", "--layers", 2, "--json", *data)
     assert done.err == ""
     assert set(done.data) == {"plan", "metrics", "reports", "repairs", "path"}
     assert done.data["path"] == str(tmp_path / "out")
@@ -46,7 +48,16 @@ def test_json_is_all_that_stdout_holds(run: Run, checkpoint: Path, data: tuple[s
 
 
 def test_figures_that_do_not_exist_are_null(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> None:
-    arguments = ("--out", tmp_path / "out", "--layers", 1, "--estimator", "identity", "--json")
+    arguments = (
+        "--out",
+        tmp_path / "out",
+        "--recipe=replaceme-ls",
+        "--layers",
+        1,
+        "--estimator",
+        "identity",
+        "--json",
+    )
     report = run("prune", checkpoint, *arguments, *data).data["reports"][0]
     assert report["r_squared"] is None
     assert report["donor"] is None
@@ -55,7 +66,7 @@ def test_figures_that_do_not_exist_are_null(run: Run, checkpoint: Path, data: tu
 def test_the_table_says_what_went_and_where_the_rest_lies(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    out = run("prune", checkpoint, "--out", tmp_path / "out", "--window", "2:4", *data).out
+    out = run("prune", checkpoint, "--out", tmp_path / "out", "--recipe=replaceme-ls", "--window", "2:4", *data).out
     assert "layers 2:4" in out
     assert "layer 1" in out
     assert f"{LAYERS} → {LAYERS - 2}" in out
@@ -86,7 +97,7 @@ def test_strategies_and_their_options_come_from_the_command_line(
     run: Run, checkpoint: Path, data: tuple[str, ...]
 ) -> None:
     plan = run(
-        *("prune", checkpoint, "--dry-run", "--layers", 2, "--json", *data),
+        *("prune", checkpoint, "--dry-run", "--recipe=replaceme-ls", "--layers", 2, "--json", *data),
         *("--estimator", "ridge", "--set", "estimator.strength=0.5", "--set", "estimator.toward=zero"),
         *("--selector", "angular", "--set", "selector.windows=2", "--set", "selector.touching=false"),
     ).data["plan"]
@@ -95,25 +106,51 @@ def test_strategies_and_their_options_come_from_the_command_line(
     assert len(plan["cuts"]) == 2
 
 
-def test_the_defaults_are_those_of_the_pruner(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
-    plan = run("prune", checkpoint, "--dry-run", "--layers", 2, "--json", *data).data["plan"]
-    registry, pruner = default_registry(), Pruner.following("replaceme-ls")
-    assert plan["estimator"]["name"] == pruner.estimator
-    assert plan["merger"]["name"] == pruner.merger
-    selector = registry.spec("selector", registry.resolve("selector", pruner.selector))
-    assert plan["selector"] == {"name": selector.name, "options": dict(selector.options)}
+def test_without_a_word_it_does_what_a_pruner_does_without_a_word(
+    run: Run, checkpoint: Path, text: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert run("prune", checkpoint, "--out", tmp_path / "out", "--ratio", 0.1, *data).code == 0
+    result = Pruner().prune(
+        *load(str(checkpoint)),
+        calibration=Calibration(source=str(text), samples=4, seqlen=16),
+        budget=Budget(parameters=0.1),
+    )
+    assert Plan.load(tmp_path / "out") == result.plan
 
 
-def test_help_names_the_defaults_of_the_pruner(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_recipe_what_is_named_stands_beside_the_default_ones(
+    run: Run, checkpoint: Path, data: tuple[str, ...]
+) -> None:
+    named = ("--selector", "cosine", "--layers", 1)
+    plan = run("prune", checkpoint, "--dry-run", *named, "--json", *data).data["plan"]
+    own, registry = recipe(DEFAULT_RECIPE), default_registry()
+    assert plan["selector"]["name"] == "billhook:window-distance"
+    assert plan["estimator"] == attrs.asdict(registry.spec("estimator", own.estimator))
+    assert plan["merger"] == attrs.asdict(registry.spec("merger", own.merger))
+    assert plan["repair"] == attrs.asdict(own.repair)
+
+
+def test_help_tells_what_will_be_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = run("prune", "--help").out
-    pruner = Pruner.following("replaceme-ls")
-    for name in (pruner.selector, pruner.estimator, pruner.merger):
-        assert f"[default: ({str(name).removeprefix('billhook:')})]" in shown
+    shown = " ".join(run("prune", "--help").out.split())
+    assert f"[default: ({DEFAULT_RECIPE.removeprefix('billhook:')})]" in shown
+    assert shown.count("[default: (the recipe's)]") == 3
+    assert "of all MLPs the channels that the loss and the others miss least" in shown
+    assert "of all MLPs the channels that the loss and the others miss least" in recipe(DEFAULT_RECIPE).summary
 
 
 def test_an_objective_is_measured_before_and_after(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
-    arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--objective", "perplexity", *data)
+    arguments = (
+        "prune",
+        checkpoint,
+        "--dry-run",
+        "--recipe=replaceme-ls",
+        "--layers",
+        1,
+        "--objective",
+        "perplexity",
+        *data,
+    )
     metrics = run(*arguments, "--json").data["metrics"]
     assert 1 < metrics["objective_before"] != metrics["objective_after"] > 1
     assert f"{metrics['objective_before']:.3f} → {metrics['objective_after']:.3f}" in run(*arguments).out
@@ -122,7 +159,7 @@ def test_an_objective_is_measured_before_and_after(run: Run, checkpoint: Path, d
 def test_a_dry_run_writes_nothing_and_its_plan_can_be_applied(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    arguments = (checkpoint, "--layers", 2, "--estimator", "ridge", *data)
+    arguments = (checkpoint, "--recipe=replaceme-ls", "--layers", 2, "--estimator", "ridge", *data)
     dry = run("prune", *arguments, "--out", tmp_path / "dry", "--dry-run", "--json")
     assert dry.data["path"] is None
     assert list(tmp_path.iterdir()) == []
@@ -145,14 +182,27 @@ def test_a_dry_run_needs_no_output_folder_and_shows_the_layers(
 
 def test_overwriting_replaces_a_checkpoint(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run("prune", checkpoint, "--out", out, "--layers", 1, *data).code == 0
-    assert run("prune", checkpoint, "--out", out, "--layers", 2, "--overwrite", *data).code == 0
+    assert run("prune", checkpoint, "--out", out, "--recipe=replaceme-ls", "--layers", 1, *data).code == 0
+    assert (
+        run("prune", checkpoint, "--out", out, "--recipe=replaceme-ls", "--layers", 2, "--overwrite", *data).code == 0
+    )
     assert AutoModelForCausalLM.from_pretrained(out).config.num_hidden_layers == LAYERS - 2
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_verbosity_shows_the_log(run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path) -> None:
-    done = run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 1, "-vv", "--json", *data)
+    done = run(
+        "prune",
+        checkpoint,
+        "--out",
+        tmp_path / "out",
+        "--recipe=replaceme-ls",
+        "--layers",
+        1,
+        "-vv",
+        "--json",
+        *data,
+    )
     assert "Trace: layers" in done.err
     assert "Info: checkpoint written" in done.err
     assert done.data["path"]
@@ -182,7 +232,7 @@ def test_each_amount_gives_its_budget() -> None:
 
 # --- recipes and searches ----------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 
 
 def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
@@ -254,7 +304,20 @@ def test_a_uniform_run_writes_a_stock_checkpoint(
 def test_uniform_asks_nothing_of_a_selector_of_whole_layers(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert run("prune", checkpoint, "--out", tmp_path / "out", "--layers", 1, "--uniform", *data).code == 0
+    assert (
+        run(
+            "prune",
+            checkpoint,
+            "--out",
+            tmp_path / "out",
+            "--recipe=replaceme-ls",
+            "--layers",
+            1,
+            "--uniform",
+            *data,
+        ).code
+        == 0
+    )
     assert Plan.load(tmp_path / "out").selector.options == {}
 
 
@@ -275,7 +338,7 @@ def test_a_padded_run_writes_a_stock_checkpoint_of_the_same_model(
 def test_an_inserted_repair_is_saved_as_a_model_whose_layers_differ(
     run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    arguments = ("prune", checkpoint, "--layers", 1, "--merger", "insert", *data)
+    arguments = ("prune", checkpoint, "--recipe=replaceme-ls", "--layers", 1, "--merger", "insert", *data)
     assert run(*arguments, "--out", tmp_path / "out").code == 0
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "billhook"
     done = run(*arguments, "--out", tmp_path / "stock", "--uniform")

@@ -9,8 +9,8 @@ from billhook import default_registry
 THEIRS = """
     import attrs
     from billhook import Recipe, Selector, hookimpl
-    from billhook_strategies.fold import Fold
-    from billhook_strategies.identity import Identity
+    from billhook_strategies.mergers.fold import Fold
+    from billhook_strategies.estimators.identity import Identity
 
     @attrs.frozen(kw_only=True)
     class Unnamed(Selector):
