@@ -30,8 +30,8 @@ from billhook_strategies.estimators.identity import Identity
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.recipes import BILLHOOK
+from billhook_strategies.selectors.channels import Channels
 from billhook_strategies.selectors.curvature import Curvature
-from billhook_strategies.selectors.even import Even
 
 DENSE, OWN = "dense", "billhook"
 
@@ -49,7 +49,7 @@ REPAIRS: Mapping[str, Mapping[str, Any]] = {
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
     "one width for all": {"selector": Curvature(uniform=True)},
-    "one width for all, by inputs": {"selector": Even()},
+    "one width for all, by inputs": {"selector": Channels(uniform=True, score="obs", group=8)},
     "statistics of 4,096 tokens": {"selector": Curvature(tokens=4096)},
     "eliminated with ridge 0.01": {"selector": Curvature(ridge=0.01)},
     "attention heads too": {"selector": Curvature(heads=True)},

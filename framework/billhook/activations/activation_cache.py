@@ -16,7 +16,7 @@ from billhook.errors import InvalidConfig
 
 MIB = 2**20
 
-Key = tuple[Hashable, ...]
+CacheKey = tuple[Hashable, ...]
 """What an entry is found by; the first item names its kind."""
 
 
@@ -55,12 +55,12 @@ class ActivationCache:
     def __init__(self, budget: CacheBudget | None = None) -> None:
         self.budget = budget or CacheBudget()
         self.used = {"device": 0, "host": 0, "disk": 0}
-        self._tensors: dict[Key, Tensor | Path] = {}
-        self._sizes: dict[Key, tuple[str, int]] = {}
+        self._tensors: dict[CacheKey, Tensor | Path] = {}
+        self._sizes: dict[CacheKey, tuple[str, int]] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
 
-    def put(self, key: Key, tensor: Tensor, *, instead_of: str | None = None) -> bool:
+    def put(self, key: CacheKey, tensor: Tensor, *, instead_of: str | None = None) -> bool:
         """Keep ``tensor`` (any shape, dtype and device) under ``key``; False if no tier has room.
 
         A key that is there already keeps its tensor. The tensor must not be written to afterwards. Entries of
@@ -80,7 +80,7 @@ class ActivationCache:
         self.used[tier] += size
         return True
 
-    def get(self, key: Key, device: torch.device) -> Tensor | None:
+    def get(self, key: CacheKey, device: torch.device) -> Tensor | None:
         """The tensor under ``key`` on ``device``, or None."""
         found = self._tensors.get(key)
         if found is None:
@@ -89,10 +89,10 @@ class ActivationCache:
             found = load_file(found)["activation"]
         return found.to(device, non_blocking=True)
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: CacheKey) -> bool:
         return key in self._tensors
 
-    def discard(self, key: Key) -> None:
+    def discard(self, key: CacheKey) -> None:
         """Forget ``key`` and give its bytes back."""
         found = self._tensors.pop(key, None)
         if found is None:
@@ -124,7 +124,7 @@ class ActivationCache:
     ) -> None:
         self.close()
 
-    def _latest(self, kind: str | None) -> Key | None:
+    def _latest(self, kind: str | None) -> CacheKey | None:
         return next((key for key in reversed(self._tensors) if key[0] == kind), None)
 
     def _tier_for(self, tensor: Tensor, size: int) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from billhook.model.branch import BRANCHES, Branch, Place
+from billhook.model.branch import Branch, Place
 
 if TYPE_CHECKING:
     from billhook.model.view import ModelView
@@ -33,11 +33,6 @@ class RepairSite:
     between: bool = False
 
 
-def branches_of(view: ModelView) -> list[Place]:
-    """The branches that are there, in the order of the stream. Parallel ones count attention first."""
-    return [(number, branch) for number in view.numbers for branch in BRANCHES if view.has_branch(number, branch)]
-
-
 def site_before(view: ModelView, goes: Callable[[Place], bool]) -> RepairSite | None:
     """For cuts that drop branches: the donor is the nearest survivor before the first of those that go.
 
@@ -48,7 +43,7 @@ def site_before(view: ModelView, goes: Callable[[Place], bool]) -> RepairSite | 
     Returns:
         None when nothing survives before the cut.
     """
-    places = branches_of(view)
+    places = view.branches()
     gone = [index for index, place in enumerate(places) if goes(place)]
     if not gone or gone[0] == 0:
         return None
@@ -57,7 +52,7 @@ def site_before(view: ModelView, goes: Callable[[Place], bool]) -> RepairSite | 
 
 def site_within(view: ModelView, place: Place) -> RepairSite:
     """For cuts that leave a part of a branch: its own writer makes up for the rest."""
-    places = branches_of(view)
+    places = view.branches()
     return _site(view, place, places[places.index(place) + 1 :])
 
 

@@ -10,7 +10,7 @@ from billhook.model.weights import shapes
 
 
 def can_be_uniform(view: ModelView, branch: Branch) -> bool:
-    """Whether the family's own class could hold layers whose ``branch`` has fewer units, all alike.
+    """Whether the family's own class could hold layers whose ``branch`` has fewer units, all alike: a stock checkpoint.
 
     Tried on the last layer with a single unit. GPT-2's attention cannot, for one: a head's width is the stream's,
     divided by the number of heads.

@@ -46,7 +46,7 @@ class Blend:
         parts: sources (anything that a calibration takes, but no blend) and their weights, above 0.
     """
 
-    parts: tuple[Part, ...] = attrs.field(converter=_pairs)
+    parts: tuple[tuple[object, float], ...] = attrs.field(converter=_pairs)
 
     def __attrs_post_init__(self) -> None:
         if not self.parts:

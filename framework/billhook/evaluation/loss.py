@@ -12,12 +12,17 @@ CPU's cache: several times faster than all at once, for 49,152 words."""
 
 
 def loss_tokens(device: torch.device) -> int:
-    """How many tokens' logits are turned to float32 at a time on ``device``."""
+    """How many tokens' logits are best turned to float32 at a time: on a CPU few, which its cache holds."""
     return CPU_TOKENS if device.type == "cpu" else TOKENS
 
 
 def summed_loss(logits: Tensor, labels: Tensor) -> float:
-    """Summed cross-entropy in nats of ``logits`` ``[tokens, vocab]`` against ``labels`` ``[tokens]``, in float32."""
+    """Cross-entropy in nats, summed over tokens; in float32, a few tokens at a time.
+
+    Args:
+        logits: ``[tokens, vocab]``, any float dtype.
+        labels: the tokens that did follow, ``[tokens]`` int64, on the same device.
+    """
     chunk = loss_tokens(logits.device)
     parts = zip(logits.split(chunk), labels.split(chunk), strict=True)
     return sum(float(cross_entropy(part.float(), label, reduction="sum")) for part, label in parts)

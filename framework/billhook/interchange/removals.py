@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 ORDER: tuple[Branch, ...] = ("mlp", "attention")
 """In which widths are applied."""
 
-Widths = Mapping[Branch, Mapping[int, int]]
-"""By branch and layer: columns that the writer keeps, that is channels, or the query heads' columns together."""
-
 
 @attrs.frozen(kw_only=True)
 class Removals:
@@ -32,12 +29,13 @@ class Removals:
 
     Attributes:
         branches: that go as a whole, in the order of their removal as far as it is known.
-        widths: of the others; a branch that is not listed, or has its full width, stays as it is. The width of a
-            branch that goes means nothing.
+        widths: of the others, by branch and layer: columns that the writer keeps, that is channels, or the query
+            heads' columns together. A branch that is not listed, or has its full width, stays as it is. The width of
+            a branch that goes means nothing.
     """
 
     branches: tuple[DropBranch, ...] = ()
-    widths: Widths = attrs.field(factory=dict)
+    widths: Mapping[Branch, Mapping[int, int]] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, cuts: Iterable[Cut]) -> Removals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from billhook.errors import SingularProblem
-from billhook.model.writer import all_finite
+from billhook.measures.passes import in_passes
+from billhook.model.writer import all_finite, weight_rows
 from billhook.regression.fast_products import power_of_two
 from billhook.regression.moments import Moments
 
@@ -73,21 +74,35 @@ class _Sums:
 
 
 def measure_curvature(
-    state: PruningState, places: Collection[Place], *, tokens: int | None = None
-) -> dict[Place, WriterCurvature]:
-    """Of the present model on the calibration tokens, by one pass forward and back. Padding does not count.
+    state: PruningState, places: Sequence[Place], *, tokens: int | None = None
+) -> Iterator[tuple[Place, WriterCurvature]]:
+    """How the loss of the present model rises with errors of what its writers write, on the calibration tokens.
 
-    The labels are drawn from the model's own predictions (that makes it the Fisher information, which no text that
-    happens to be surprising can distort), with a fixed seed. No weight is changed, and none gets a gradient.
+    One pass forward and back for as many writers as 2 GiB hold matrices of; who is done with one before asking for the
+    next never holds those of all. The labels are drawn from the model's own predictions (that makes it the Fisher
+    information, which no text that happens to be surprising can distort), with a fixed seed. Padding does not count.
+    No weight is changed, and none gets a gradient.
 
     Args:
         state: model and data.
-        places: the branches; there must be a writer in each.
+        places: the branches, as ``(layer, branch)``; the model must have each.
         tokens: on so many of the tokens at most, in rows spread over the data; all if None.
+
+    Returns:
+        Each place with the curvature of its writer, in the order of ``places``.
 
     Raises:
         SingularProblem: a logit or a gradient is not finite.
     """
+    width = max((weight_rows(state.model.writer(*place)).shape[0] for place in places), default=1)
+    for part in in_passes(places, width):
+        sums = _collected(state, part, tokens)
+        for place in part:
+            yield place, sums.pop(place).factors()
+
+
+def _collected(state: PruningState, places: Sequence[Place], tokens: int | None) -> dict[Place, _Sums]:
+    """By one pass forward and back."""
     view = state.model
     generator = torch.Generator(view.device).manual_seed(0)
     batches = state.tokens.some(tokens).batches(TOKENS_AT_ONCE)
@@ -101,7 +116,7 @@ def measure_curvature(
             raise SingularProblem(
                 f"The gradient of layer {number}'s {branch} is not finite. Run the model in bfloat16 or float32."
             )
-    return {place: found.factors() for place, found in sums.items()}
+    return sums
 
 
 def _gradients(

@@ -1,14 +1,15 @@
-"""How much each unit of a branch matters: channels of an MLP, key-value groups of attention. Larger is more."""
+"""Unit scores: how much each unit of a branch matters. Larger is more."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
+from billhook.measures.passes import in_passes
 from billhook.model.branch import Branch
 from billhook.model.writer import weight_rows
 from billhook.regression.elimination import eliminate
@@ -19,9 +20,23 @@ if TYPE_CHECKING:
     from billhook.roles.state import PruningState
 
 
+UnitRule = Literal["weight-l1", "wanda", "activation", "fluctuation", "obs"]
+"""What a unit of a branch (a channel of an MLP, a key-value group of attention) is worth. Larger is more.
+
+- ``weight-l1``: the sum of its absolute reader weights (MultiPruner, arXiv 2501.09949). The only one without data.
+- ``wanda``: the sum of its writer's absolute weights, each times the root mean square of what it reads (Wanda,
+  arXiv 2306.11695).
+- ``activation``: the root mean square of what the writer reads of it (as in Minitron, arXiv 2407.14679).
+- ``fluctuation``: the variance of that, times the writer's squared weights (FLAP, arXiv 2312.11983): what a constant
+  could make up for does not count.
+- ``obs``: when it goes, if always those go whose loss the others make up for best once the writer is solved anew
+  (ZipLM, arXiv 2302.04089).
+"""
+
+
 @attrs.frozen(eq=False)
 class InnerStatistics:
-    """Of what one writer reads, over the calibration tokens; float64 on the CPU.
+    """Of what the writer of a branch reads, x, over the calibration tokens; float64 on the CPU.
 
     Attributes:
         second: mean of ``x xᵀ``, ``[d_inner, d_inner]``; its diagonal alone, ``[d_inner]``, if no more was asked for.
@@ -35,6 +50,49 @@ class InnerStatistics:
     def squares(self) -> Tensor:
         """Mean square of each column, ``[d_inner]``."""
         return self.second if self.second.ndim == 1 else self.second.diagonal()
+
+
+def score_units(
+    state: PruningState,
+    branch: Branch,
+    rule: UnitRule,
+    *,
+    layers: Collection[int] | None = None,
+    most: int | None = None,
+) -> dict[int, Tensor]:
+    """What each unit of the present model's branches is worth, on the calibration tokens. Larger is more.
+
+    Args:
+        state: model and data.
+        branch: of which kind.
+        rule: what makes a unit worth much. All but ``weight-l1`` take a pass over the data; ``obs`` one for as many
+            layers as 2 GiB hold float64 matrices ``[d_inner, d_inner]`` of.
+        layers: which, by original number; all that have the branch if None.
+        most: how many units of a branch will go at most, if that is known. ``obs`` then ranks no more than those step
+            by step, which is faster, and the others by what each alone would cost then.
+
+    Returns:
+        By layer, ascending: ``[units]`` float64 on the CPU, in the order of ``state.model.units(layer, branch)``.
+    """
+    view = state.model
+    wanted = [number for number, kind in view.branches() if kind == branch and (layers is None or number in layers)]
+    if rule == "weight-l1":
+        return {number: weight_l1(view, number, branch) for number in wanted}
+    if rule == "obs":
+        return dict(_ranked(state, branch, wanted, most))
+    inner = measure_inner(state, branch, layers=wanted)
+    return {number: _MEASURED[rule](view, number, branch, inner[number]) for number in wanted}
+
+
+def _ranked(state: PruningState, branch: Branch, layers: list[int], most: int | None) -> Iterator[tuple[int, Tensor]]:
+    view, done = state.model, 0
+    width = max((weight_rows(view.writer(number, branch)).shape[0] for number in layers), default=1)
+    for part in in_passes(layers, width):
+        inner = measure_inner(state, branch, whole=True, layers=part)
+        for number in part:
+            yield number, obs(view, number, branch, inner.pop(number), most=most)
+            done += 1
+            state.progress("eliminating", done, len(layers))
 
 
 def weight_l1(view: ModelView, number: int, branch: Branch) -> Tensor:
@@ -80,8 +138,8 @@ def fluctuation(view: ModelView, number: int, branch: Branch, inner: InnerStatis
 def obs(view: ModelView, number: int, branch: Branch, inner: InnerStatistics, *, most: int | None = None) -> Tensor:
     """When each unit goes if always those go whose loss the others make up for best: ``[units]`` float64 on the CPU.
 
-    0 for the first: see :func:`billhook.regression.elimination.eliminate`. ``second`` must be the whole matrix. Only the
-    first ``most`` units that go are ranked step by step, the others by their loss at that point; all of them if None.
+    0 for the first: see :func:`billhook.eliminate`. ``second`` must be the whole matrix. Only the first ``most`` units
+    that go are ranked step by step, the others by their loss at that point; all of them if None.
     """
     units = len(view.units(number, branch))
     order = eliminate(weight_rows(view.writer(number, branch)), inner.second, units, most=most).order
@@ -92,9 +150,18 @@ def obs(view: ModelView, number: int, branch: Branch, inner: InnerStatistics, *,
 def measure_inner(
     state: PruningState, branch: Branch, *, whole: bool = False, layers: Collection[int] | None = None
 ) -> dict[int, InnerStatistics]:
-    """By layer: of the present model on the calibration tokens, in one pass. Padding does not count.
+    """What the writers of the present model's branches read, on the calibration tokens, in one pass.
 
-    ``whole`` collects ``x xᵀ`` and not only its diagonal: d_inner² numbers for each of ``layers`` (all if None).
+    Padding does not count.
+
+    Args:
+        state: model and data.
+        branch: of which kind.
+        whole: collect ``x xᵀ`` and not only its diagonal: d_inner² numbers for each of ``layers``.
+        layers: which, by original number; those without the branch are left out. All if None.
+
+    Returns:
+        The statistics by layer, ascending.
     """
     wanted = state.model.numbers if layers is None else layers
     view, runner = state.model, state.flow.runner
@@ -105,7 +172,7 @@ def measure_inner(
         batch = runner.open(tokens)
         keep, stream = batch.tokens.keep, batch.stream
         for number in view.numbers:
-            if number > max(wanted):
+            if number > max(wanted, default=-1):
                 break
             if number not in wanted or not view.has_branch(number, branch):
                 stream = runner.run(view, number, batch, stream)
@@ -127,3 +194,11 @@ def measure_inner(
 
 def _by_unit(columns: Tensor, count: int) -> Tensor:
     return columns.view(count, -1).sum(1)
+
+
+_MEASURED: dict[str, Callable[[ModelView, int, Branch, InnerStatistics], Tensor]] = {
+    "wanda": wanda,
+    "activation": activation,
+    "fluctuation": fluctuation,
+}
+"""Rules that look at each column by itself."""

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from billhook.roles.state import PruningState
 
 Metric = Literal["cosine", "angular", "l2"]
+"""How far a window of layers moves the stream: 1 − cos, the angle in half-turns, or the Euclidean distance."""
+
 Which = Literal["all", "last"]
+"""Of which tokens: all, or the last of each row."""
 
 CHUNK_TOKENS = 256
 """Tokens whose streams are compared at a time: bounds the float32 copies to a few tens of megabytes."""

@@ -10,10 +10,14 @@ from billhook.regression.linear_map import LinearMap
 
 
 def insert_after(layer: nn.Module, path: str, linear_map: LinearMap, scale: float = 1.0) -> None:
-    """Wrap the submodule of ``layer`` at ``path``, in place, in the dtype and on the device of its weights.
+    """Put a linear map behind a submodule, in place, in the dtype and on the device of its weights.
 
-    ``scale`` is what the output is multiplied by afterwards: the map was fitted on the scaled output, so its bias
-    is divided by it.
+    Args:
+        layer: the decoder layer that is changed.
+        path: of the submodule, from the layer, with dots.
+        linear_map: from what the submodule puts out, ``[d_out, d_out]``.
+        scale: what the output is multiplied by afterwards: the map was fitted on the scaled output, so its bias is
+            divided by it.
     """
     old = layer.get_submodule(path)
     like = next(old.parameters())

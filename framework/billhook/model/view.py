@@ -19,10 +19,11 @@ from billhook.heterogeneous.modeling_billhook import (
     number_layers,
 )
 from billhook.model import layer_lists
+from billhook.model.branch import BRANCHES
 
 if TYPE_CHECKING:
     from billhook.model.adapter import Adapter
-    from billhook.model.branch import Branch
+    from billhook.model.branch import Branch, Place
     from billhook.model.layer_version import LayerVersion
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -147,6 +148,10 @@ class ModelView:
         # asked of the module and not of its units, which only a writer with readable weights can tell
         module = self.layer(number).get_submodule(self.adapter.layout(branch).module)
         return not isinstance(module, SkippedAttention | SkippedMLP)
+
+    def branches(self) -> list[Place]:
+        """The branches that are there, in the order of the stream. Parallel ones count attention first."""
+        return [(number, branch) for number in self.numbers for branch in BRANCHES if self.has_branch(number, branch)]
 
     def describe_layer(self, number: int) -> str:
         """What is left of a layer, as a sentence for messages."""

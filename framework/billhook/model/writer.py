@@ -33,15 +33,18 @@ def weight_rows(module: nn.Module) -> Tensor:
 
 
 def bias_of(module: nn.Module) -> Tensor | None:
-    """The bias ``[d_out]``, or None."""
+    """The bias ``[d_out]`` of a module, in its dtype; None if it has none."""
     bias = getattr(module, "bias", None)
     return bias.detach() if isinstance(bias, Tensor) else None
 
 
 def replace_weight(module: nn.Module, rows: Tensor, bias: Tensor | None) -> None:
-    """Give the module a new weight (``[d_in, d_out]``) and bias; rounds to its present dtype once.
+    """Give a module a new weight and bias. The old tensors are left as they are: other models may share them.
 
-    The old tensors are left as they are: other models may share them (see ``ModelView.copy``).
+    Args:
+        module: one that :func:`is_linear` accepts. Its sizes follow.
+        rows: the weight as ``[d_in, d_out]``, any float dtype; rounded once, to the module's own.
+        bias: ``[d_out]``; None leaves the present one, if there is any.
     """
     old: Tensor = module.weight  # type: ignore[assignment] # callers pass what weight_rows accepted
     stored = rows if isinstance(module, Conv1D) else rows.T

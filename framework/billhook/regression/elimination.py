@@ -34,7 +34,7 @@ class Elimination:
 def eliminate(
     rows: Tensor, second: Tensor, units: int, *, most: int | None = None, ridge: float = RIDGE
 ) -> Elimination:
-    """Let always those units go whose loss the others make up for best; float64 on the CPU.
+    """Let always those units of a branch go whose loss the others make up for best; float64 on the CPU.
 
     The loss is ``tr(W_uᵀ [(G⁻¹)_uu]⁻¹ W_u)``, the squared error that is left after the other rows of the writer are
     solved anew (Optimal Brain Surgeon; for structures ZipLM, arXiv 2302.04089). After each step the writer and G⁻¹ are
@@ -42,7 +42,7 @@ def eliminate(
 
     Args:
         rows: the writer, ``[d_inner, d_out]``. In a metric other than the squared error (see
-            :class:`billhook.measures.curvature.WriterCurvature`), the writer times a root of it.
+            :class:`billhook.WriterCurvature`), the writer times a root of it.
         second: G, mean of ``x xᵀ`` of what the writer reads, ``[d_inner, d_inner]``.
         units: how many; each has as many columns, side by side.
         most: so many are taken out at least, in steps of ``units / STEPS``; all if None.

@@ -63,8 +63,12 @@ def _bfloat16_units() -> Iterator[None]:
 
 
 def power_of_two(weights: Tensor) -> Tensor:
-    """Each rounded to a power of two, which a bfloat16 number can be multiplied by exactly; above 0, float64.
+    """Weights rounded to powers of two: a bfloat16 number times one of those stays one, so sums of products stay fast.
 
-    See :mod:`billhook.regression.fast_products`.
+    Args:
+        weights: of any shape, 0 or more, any float dtype.
+
+    Returns:
+        The same shape, float64, above 0; each within a factor of √2 of what was given.
     """
     return torch.exp2(weights.double().clamp_min(torch.finfo(torch.float32).tiny).log2().round())

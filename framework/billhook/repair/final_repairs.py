@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import attrs
 from loguru import logger
 
-from billhook.cuts.sites import branches_of
 from billhook.repair.sweep import sweep
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class FinalRepairs:
 
     def put_off(self, placed: Placed) -> None:
         """Note the donor of a cut that is about to be made; what counted on a donor that goes now counts on it, too."""
-        left = {*branches_of(placed.after)}
+        left = {*placed.after.branches()}
         homeless = [cut for cut, place in self._donors.items() if place not in left]
         for cut in (placed.cut, *homeless):
             self._donors.pop(cut, None)
@@ -85,4 +84,4 @@ class FinalRepairs:
         if self.waits:
             self.reports += sweep(state, self._repairer, self._donors.values(), target=self._options.target)
         for _ in range(self._options.closing):
-            self.reports += sweep(state, self._repairer, branches_of(state.model))
+            self.reports += sweep(state, self._repairer, state.model.branches())

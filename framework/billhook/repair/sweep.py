@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from billhook.cuts.sites import branches_of, site_within
+from billhook.cuts.sites import site_within
 from billhook.regression.linear_map import LinearMap
 from billhook.repair.figures import measure_site
 from billhook.repair.present_streams import PresentStreams
@@ -47,7 +47,7 @@ def sweep(
         SingularProblem: the data do not determine one, or it is not finite.
     """
     wanted = set(places)
-    order = [place for place in branches_of(state.model) if place in wanted]
+    order = [place for place in state.model.branches() if place in wanted]
     streams = PresentStreams(state)
     reports = []
     try:

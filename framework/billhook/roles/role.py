@@ -12,7 +12,10 @@ from billhook.roles.objective import Objective
 from billhook.roles.selector import Selector
 
 Role = Literal["selector", "estimator", "merger", "objective"]
+"""What a strategy does: choose what goes, solve for what makes up for it, put that in, or say how good a model is."""
+
 Strategy = Selector | Estimator | Merger | Objective
+"""An object that plays one of the roles."""
 
 
 @attrs.frozen

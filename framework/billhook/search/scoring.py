@@ -24,7 +24,13 @@ launching the work must not outweigh it."""
 
 
 def score(state: PruningState, objective: Objective) -> float:
-    """The objective of ``state.model`` on all calibration tokens.
+    """What ``objective`` says of the present model, ``state.model``, on all calibration tokens; lower is better.
+
+    A few tokens' logits at a time; what the present model shares with the dense one is not computed twice.
+
+    Args:
+        state: model and data.
+        objective: in its own unit: a perplexity, or nats per token.
 
     Raises:
         CalibrationError: no row has two tokens, so nothing is predicted.

@@ -232,9 +232,15 @@ class Search:
 
 
 def refuse_hopeless(state: PruningState, target: int, most: int) -> None:
-    """Raise :class:`InvalidConfig` before any work if the ``most`` parameters that may be cut are too few.
+    """Refuse a budget that cannot be met, before any work.
 
-    ``target`` counts from the dense model, as everywhere.
+    Args:
+        state: says how many parameters are gone already.
+        target: parameters of the dense model that are to be gone in the end.
+        most: parameters of the present model that may go at most.
+
+    Raises:
+        InvalidConfig: those are too few.
     """
     missing = target - state.removed_parameters
     if missing > most:

@@ -13,27 +13,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from billhook import Moments, Rows
-from billhook.regression.fast_products import power_of_two
+from billhook import Moments, Rows, power_of_two
+from billhook_strategies.estimators.cosine_loss import Form
 from billhook_strategies.estimators.normal_equations import minimise, refuse_not_finite
 
 LEAST_COSINE = 0.1
 """The weight of rows that point elsewhere is as if they had this cosine: at 0 or below the square has no minimum."""
 
 
-def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, exact: bool) -> float:
+def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, form: Form) -> float:
     """Add rows to the moments of the problem to be solved next; rows without a direction are left out.
 
     Args:
         sums: ``[d_in, d_out]``, added to.
         rows: float32, on the device of ``weight``.
         weight: the present map, ``[d_in, d_out]`` float32.
-        exact: whether the stream is compared, or what is added to it; see the estimator ``cosine``.
+        form: what is compared: what is added to the stream, or the whole stream.
 
     Returns:
         The sum of their cosine losses at ``weight``.
     """
-    base = rows.skip if exact else torch.zeros_like(rows.skip)
+    base = rows.skip if form == "exact" else torch.zeros_like(rows.skip)
     wanted, present = rows.residual + base, rows.x @ weight + base
     lengths, wanted_lengths = present.norm(dim=-1), wanted.norm(dim=-1)
     alive = (lengths > 0) & (wanted_lengths > 0)

@@ -7,9 +7,17 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from billhook import LinearMap, Merger, ModelView, hookimpl
-from billhook.cuts.sites import RepairSite
-from billhook.model.writer import bias_of, double_device, replace_weight, weight_rows
+from billhook import (
+    LinearMap,
+    Merger,
+    ModelView,
+    RepairSite,
+    bias_of,
+    double_device,
+    hookimpl,
+    replace_weight,
+    weight_rows,
+)
 from billhook_strategies.mergers.into_writer import refuse_bias, refuse_unwritable
 
 

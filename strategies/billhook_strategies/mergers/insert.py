@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import LinearMap, Merger, ModelView, hookimpl
-from billhook.cuts.sites import RepairSite
-from billhook.model.inserted import insert_after
+from billhook import LinearMap, Merger, ModelView, RepairSite, hookimpl, insert_after
 
 
 @attrs.frozen

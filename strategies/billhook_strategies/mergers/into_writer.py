@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from billhook import LinearMap, ModelView
-from billhook.cuts.sites import RepairSite
+from billhook import LinearMap, ModelView, RepairSite, bias_of, is_linear
 from billhook.errors import CannotMerge
-from billhook.model.writer import bias_of, is_linear
 
 
 def refuse_unwritable(view: ModelView, site: RepairSite) -> None:

@@ -7,11 +7,18 @@ from typing import ClassVar
 
 import attrs
 
-from billhook import LinearMap, Merger, ModelView, hookimpl
-from billhook.cuts.sites import RepairSite
+from billhook import (
+    LinearMap,
+    Merger,
+    ModelView,
+    Regressor,
+    RepairSite,
+    bias_of,
+    hookimpl,
+    replace_weight,
+    weight_rows,
+)
 from billhook.errors import ShapeMismatch
-from billhook.model.writer import bias_of, replace_weight, weight_rows
-from billhook.regression.regression import Regressor
 from billhook_strategies.mergers.into_writer import refuse_bias, refuse_unwritable
 
 

@@ -8,8 +8,7 @@ from typing import ClassVar
 import attrs
 from torch.nn.functional import kl_div, log_softmax
 
-from billhook import Objective, Predictions, hookimpl
-from billhook.evaluation.loss import loss_tokens
+from billhook import Objective, Predictions, hookimpl, loss_tokens
 
 
 @attrs.frozen

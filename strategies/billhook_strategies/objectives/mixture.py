@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import attrs
 
-from billhook import Objective, Predictions, hookimpl
+from billhook import Objective, Predictions, hookimpl, summed_loss
 from billhook.errors import InvalidConfig
-from billhook.evaluation.loss import summed_loss
 from billhook_strategies.objectives.kl_divergence import KLDivergence
 
 

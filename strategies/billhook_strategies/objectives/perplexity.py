@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import Objective, Predictions, hookimpl
-from billhook.evaluation.loss import summed_loss
+from billhook import Objective, Predictions, hookimpl, summed_loss
 
 
 @attrs.frozen

@@ -8,11 +8,20 @@ from typing import Literal
 import attrs
 from loguru import logger
 
-from billhook import Budget, Cut, DropBranch, ModelView, PruningState, Race, Search, Selector, hookimpl
-from billhook.cuts.candidate import Candidate
+from billhook import (
+    Branch,
+    Budget,
+    Cut,
+    DropBranch,
+    ModelView,
+    PruningState,
+    Race,
+    Search,
+    Selector,
+    hookimpl,
+    refuse_hopeless,
+)
 from billhook.errors import InvalidConfig, InvalidCut
-from billhook.model.branch import Branch
-from billhook.search.search import refuse_hopeless
 
 _BRANCHES: dict[str, tuple[Branch, ...]] = {"mix": ("attention", "mlp"), "mha": ("attention",), "mlp": ("mlp",)}
 
@@ -79,7 +88,7 @@ def removable(view: ModelView, cuts: Sequence[DropBranch]) -> int:
         here = [cut for cut in cuts if cut.layer == number]
         whole = len(here) == sum(view.has_branch(number, branch) for branch in _BRANCHES["mix"])
         layer = sum(parameter.numel() for parameter in view.layer(number).parameters())
-        most += layer if whole else sum(Candidate.of(cut, view).parameters for cut in here)
+        most += layer if whole else sum(cut.parameter_count(view) for cut in here)
     return most
 
 

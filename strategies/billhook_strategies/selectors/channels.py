@@ -6,26 +6,27 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, KeepChannels, PruningState, Race, Selector, hookimpl
-from billhook_strategies.selectors.narrowing import Narrowing, Score, refuse_bad_options
+from billhook import Budget, Cut, KeepChannels, PruningState, Race, Selector, UnitRule, hookimpl
+from billhook_strategies.selectors.narrowing import Narrowing, refuse_bad_options
 
 
 @attrs.frozen(kw_only=True)
 class Channels(Selector):
-    """Makes MLPs narrower, the second stage of MultiPruner (arXiv 2501.09949): greedy, scored anew after each group.
+    """The second stage of MultiPruner (arXiv 2501.09949): greedy, scored anew after each group.
 
     Attributes:
         group: channels in a group; a quarter of the stream's width if None, as published.
-        score: which channels of a layer go first: the lowest ``weight-l1`` (published), ``wanda``, ``activation``,
-            ``fluctuation`` or ``obs``; docs/strategies.md has their formulas.
-        uniform: narrow every MLP alike, without searching, so that stock code can load the result.
+        score: which channels of a layer go first: those that are worth least by this rule, see
+            :data:`billhook.UnitRule`; ``weight-l1`` as published.
+        uniform: take as many groups out of every MLP, without searching, so that stock code can load the result. The
+            rule ``obs`` and a repair by ``refit`` then are what ZipLM (arXiv 2302.04089) does to an MLP, at one width.
         race: rounds for a faster search that is not exact; None for the exact one.
 
     An MLP keeps at least one channel. Ties go to the lower layer.
     """
 
     group: int | None = None
-    score: Score = "weight-l1"
+    score: UnitRule = "weight-l1"
     uniform: bool = False
     race: Race | None = None
 
@@ -33,7 +34,7 @@ class Channels(Selector):
         refuse_bad_options("Channels", self.group, self.score)
 
     def needs_objective(self) -> bool:
-        """True unless all layers are narrowed alike, which takes no search."""
+        """Unless it does not search."""
         return not self.uniform
 
     def kinds(self) -> tuple[type[Cut], ...]:

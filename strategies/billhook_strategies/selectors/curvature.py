@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 from loguru import logger
-from torch import Tensor
 
-from billhook import Budget, Cut, DropBranch, KeepChannels, KeepHeads, ModelView, PruningState, Selector, hookimpl
-from billhook.cuts.candidate import Candidate
-from billhook.cuts.sites import branches_of
+from billhook import (
+    Budget,
+    Cut,
+    DropBranch,
+    Elimination,
+    KeepChannels,
+    KeepHeads,
+    ModelView,
+    Place,
+    PruningState,
+    Selector,
+    eliminate,
+    hookimpl,
+    keeping,
+    measure_curvature,
+    refuse_hopeless,
+    weight_rows,
+)
 from billhook.errors import InvalidConfig
-from billhook.measures.curvature import WriterCurvature, measure_curvature
-from billhook.model.branch import Branch, Place
-from billhook.model.writer import weight_rows
-from billhook.regression.elimination import Elimination, eliminate
-from billhook.search.search import refuse_hopeless
 from billhook_strategies.selectors.allocation import Offer, allocate
-from billhook_strategies.selectors.even import GRAM_BYTES
+from billhook_strategies.selectors.evenly import evenly, sizes_of
 
 
 @attrs.frozen(kw_only=True)
@@ -27,9 +36,9 @@ class Curvature(Selector):
     """The channels of all MLPs whose loss, once the writers are solved anew, costs the model least.
 
     One pass forward and back says for each writer how much the model's loss rises with an error of what it writes
-    (:func:`billhook.measures.curvature.measure_curvature`). In that metric the channels of each MLP are taken out in the
-    order in which the others make up for them best, and the widths of the layers are chosen together. The curvature is LLM
-    Surgeon's (arXiv 2312.17244), the elimination ZipLM's (arXiv 2302.04089). Nothing is searched.
+    (:func:`billhook.measure_curvature`). In that metric the channels of each MLP are taken out in the order in which
+    the others make up for them best, and the widths of the layers are chosen together. The curvature is LLM Surgeon's
+    (arXiv 2312.17244), the elimination ZipLM's (arXiv 2302.04089). Nothing is searched.
 
     The widths differ from layer to layer, unless ``uniform`` asks for a stock checkpoint.
 
@@ -73,26 +82,40 @@ class Curvature(Selector):
             InvalidConfig: the branches have fewer parameters than are to go.
         """
         target, view = budget.parameter_count(state.dense), state.model
-        missing = target - state.removed_parameters
-        sizes = {place: self._sizes(view, place) for place in branches_of(view) if self._may(place)}
-        refuse_hopeless(state, target, sum(max(own.values(), default=0) for own in sizes.values()))
-        if missing <= 0:
+        sizes = {place: self._sizes(view, place) for place in view.branches() if self._may(place)}
+        if self.uniform:
+            yield from evenly(state, target, sizes, lambda count: self._alike(state, [*sizes], count))
             return
-        offers: dict[Place, list[Offer]] = {}
-        orders: dict[Place, Tensor] = {}
-        for place, found in self._eliminations(state, {place: own for place, own in sizes.items() if own}):
-            offers[place] = [Offer(size, _loss(found, count)) for count, size in sizes[place].items()]
-            orders[place] = found.order
-        taken = _alike(offers, missing) if self.uniform else allocate(offers, missing)
-        logger.info(
-            "The loss is to rise by about {:.3f} nats per token.", sum(offers[p][at].loss for p, at in taken.items())
-        )
-        cuts = {place: _cut(view, place, orders[place], [*sizes[place]][at]) for place, at in taken.items()}
-        for place in branches_of(view):
-            if place in cuts and cuts[place] not in state.vetoed:
-                yield cuts[place]
+        refuse_hopeless(state, target, sum(max(own.values(), default=0) for own in sizes.values()))
+        if state.removed_parameters >= target:
+            return
+        for cut in self._chosen(state, target, {place: own for place, own in sizes.items() if own}):
+            if cut not in state.vetoed:
+                yield cut
         if state.removed_parameters < target:
             logger.warning("{:,} parameters too few are gone: cuts were vetoed.", target - state.removed_parameters)
+
+    def _chosen(self, state: PruningState, target: int, sizes: Mapping[Place, Mapping[int, int]]) -> list[Cut]:
+        """At most one cut of each branch, in the order of the stream."""
+        offers: dict[Place, list[Offer]] = {}
+        orders: dict[Place, list[int]] = {}
+        for place, found in self._eliminations(state, {place: max(own) for place, own in sizes.items()}):
+            offers[place] = [Offer(size, _loss(found, count)) for count, size in sizes[place].items()]
+            orders[place] = _numbers(state.model, place, found)
+        taken = allocate(offers, target - state.removed_parameters)
+        _tell(sum(offers[place][at].loss for place, at in taken.items()))
+        counts = {place: [*sizes[place]][at] for place, at in taken.items()}
+        return [_cut(state.model, place, orders[place][: counts[place]]) for place in sizes if place in counts]
+
+    def _alike(self, state: PruningState, places: list[Place], count: int) -> dict[Place, list[int]]:
+        """Of each branch the units that go, if ``count`` are to go from every one."""
+        orders: dict[Place, list[int]] = {}
+        rise = 0.0
+        for place, found in self._eliminations(state, dict.fromkeys(places, count)):
+            orders[place] = _numbers(state.model, place, found)
+            rise += _loss(found, count)
+        _tell(rise)
+        return orders
 
     def _may(self, place: Place) -> bool:
         return place[1] == "mlp" or self.heads
@@ -107,37 +130,27 @@ class Curvature(Selector):
             counts = [units - width for width in range(units - 1, least - 1, -1) if width % self.multiple == 0]
         if not counts:
             return {}
-        each = Candidate.of(_cut(view, place, None, 1), view).parameters if units > 1 else 0
-        whole = {units: Candidate.of(DropBranch(*place), view).parameters} if counts[-1] == units else {}
-        return {count: count * each for count in counts} | whole
+        whole = {units: DropBranch(*place).parameter_count(view)} if counts[-1] == units else {}
+        return sizes_of(view, place, counts) | whole
 
-    def _eliminations(
-        self, state: PruningState, sizes: Mapping[Place, Mapping[int, int]]
-    ) -> Iterator[tuple[Place, Elimination]]:
-        """Of the branches that can lose something, in as many passes as memory asks for."""
-        view, places = state.model, [*sizes]
-        width = max((weight_rows(view.writer(*place)).shape[0] for place in places), default=1)
-        size = max(1, GRAM_BYTES // (8 * width**2))
-        for start in range(0, len(places), size):
-            chunk = places[start : start + size]
-            found = measure_curvature(state, chunk, tokens=self.tokens)
-            for at, place in enumerate(chunk, start + 1):
-                yield place, self._eliminate(view, place, found.pop(place), most=max(sizes[place]))
-                state.progress("eliminating", at, len(places))
-
-    def _eliminate(self, view: ModelView, place: Place, curvature: WriterCurvature, *, most: int) -> Elimination:
-        rows = weight_rows(view.writer(*place)).double().cpu() @ curvature.root
-        return eliminate(rows, curvature.inner, len(view.units(*place)), most=most, ridge=self.ridge)
+    def _eliminations(self, state: PruningState, most: Mapping[Place, int]) -> Iterator[tuple[Place, Elimination]]:
+        """Of branches that may lose so many units at most."""
+        view = state.model
+        for done, (place, found) in enumerate(measure_curvature(state, [*most], tokens=self.tokens), 1):
+            rows = weight_rows(view.writer(*place)).double().cpu() @ found.root
+            units = len(view.units(*place))
+            yield place, eliminate(rows, found.inner, units, most=most[place], ridge=self.ridge)
+            state.progress("eliminating", done, len(most))
 
 
-def _alike(offers: Mapping[Place, Sequence[Offer]], missing: int) -> dict[Place, int]:
-    """The first offer, counted alike in all, with which enough goes; the last of those with fewer."""
-    taken: dict[Place, int] = {}
-    for at in range(max(map(len, offers.values()), default=0)):
-        taken = {place: min(at, len(own) - 1) for place, own in offers.items()}
-        if sum(offers[place][own].parameters for place, own in taken.items()) >= missing:
-            break
-    return taken
+def _tell(rise: float) -> None:
+    logger.info("The loss is to rise by about {:.3f} nats per token.", rise)
+
+
+def _numbers(view: ModelView, place: Place, found: Elimination) -> list[int]:
+    """The original numbers of a branch's units, the first to go first."""
+    units = view.units(*place)
+    return [units[at] for at in found.order.tolist()]
 
 
 def _loss(found: Elimination, count: int) -> float:
@@ -150,17 +163,10 @@ def _loss(found: Elimination, count: int) -> float:
     return loss / 2
 
 
-def _cut(view: ModelView, place: Place, order: Tensor | None, count: int) -> KeepChannels | KeepHeads | DropBranch:
-    """Without the first ``count`` units of the order (of the branch if None)."""
-    number, branch = place
-    units = view.units(number, branch)
-    if count == len(units):
-        return DropBranch(number, branch)
-    gone = set(range(count)) if order is None else set(order[:count].tolist())
-    return _KEEP[branch](number, tuple(unit for at, unit in enumerate(units) if at not in gone))
-
-
-_KEEP: dict[Branch, type[KeepChannels | KeepHeads]] = {"mlp": KeepChannels, "attention": KeepHeads}
+def _cut(view: ModelView, place: Place, gone: list[int]) -> Cut:
+    """A branch without these units; the whole branch if they are all that it has."""
+    left = {*view.units(*place)} - {*gone}
+    return keeping(place, left) if left else DropBranch(*place)
 
 
 @hookimpl

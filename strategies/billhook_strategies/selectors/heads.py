@@ -6,26 +6,26 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, KeepHeads, PruningState, Race, Selector, hookimpl
-from billhook_strategies.selectors.narrowing import Narrowing, Score, refuse_bad_options
+from billhook import Budget, Cut, KeepHeads, PruningState, Race, Selector, UnitRule, hookimpl
+from billhook_strategies.selectors.narrowing import Narrowing, refuse_bad_options
 
 
 @attrs.frozen(kw_only=True)
 class Heads(Selector):
-    """Makes attention narrower, the third stage of MultiPruner (arXiv 2501.09949): greedy, scored anew each time.
+    """The third stage of MultiPruner (arXiv 2501.09949): greedy, scored anew after each group.
 
     Attributes:
         group: key-value heads in a group, with the query heads that read them; one as published.
-        score: which heads of a layer go first: the lowest ``weight-l1`` (published), ``wanda``, ``activation``,
-            ``fluctuation`` or ``obs``; docs/strategies.md has their formulas.
-        uniform: narrow every attention alike, without searching, so that stock code can load the result.
+        score: which heads of a layer go first: those that are worth least by this rule, see
+            :data:`billhook.UnitRule`; ``weight-l1`` as published.
+        uniform: take as many groups out of every attention, without searching, so that stock code can load the result.
         race: rounds for a faster search that is not exact; None for the exact one.
 
     An attention keeps at least one key-value head. Ties go to the lower layer.
     """
 
     group: int = 1
-    score: Score = "weight-l1"
+    score: UnitRule = "weight-l1"
     uniform: bool = False
     race: Race | None = None
 
@@ -33,7 +33,7 @@ class Heads(Selector):
         refuse_bad_options("Heads", self.group, self.score)
 
     def needs_objective(self) -> bool:
-        """True unless all layers are narrowed alike, which takes no search."""
+        """Unless it does not search."""
         return not self.uniform
 
     def kinds(self) -> tuple[type[Cut], ...]:

@@ -6,32 +6,33 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import get_args
 
 import attrs
 from torch import Tensor
 
 from billhook import (
+    Branch,
     Budget,
     Cut,
+    Decision,
     DropBranch,
     KeepChannels,
     KeepHeads,
     ModelView,
+    Place,
     PruningState,
     SearchProgress,
     Selector,
+    UnitRule,
+    compare,
     hookimpl,
+    keeping,
+    refuse_hopeless,
+    score_units,
 )
-from billhook.cuts.candidate import Candidate
-from billhook.cuts.sites import branches_of
 from billhook.errors import InvalidConfig, InvalidJournal
-from billhook.measures.unit_scores import measure_inner, obs, weight_l1
-from billhook.model.branch import Branch, Place
-from billhook.plans.journal import Decision
-from billhook.search.comparison import compare
-from billhook.search.search import refuse_hopeless
 from billhook_strategies.selectors.block_pruner import possible, removable
-from billhook_strategies.selectors.narrowing import SCORES, Score
 
 BranchCut = DropBranch | KeepChannels | KeepHeads
 
@@ -48,7 +49,8 @@ class Mixed(Selector):
     Attributes:
         rounds: how many times all is compared anew. More are slower, and choose better.
         parts: shares of a branch's original units that a candidate may take at once, in (0, 1).
-        score: which units of a branch go first; see :class:`billhook_strategies.selectors.channels.Channels`.
+        score: which units of a branch go first: those that are worth least by this rule, see
+            :data:`billhook.UnitRule`.
         tokens: how many calibration tokens candidates are compared on.
         branches: whether whole branches may go.
         heads: whether attention may get narrower.
@@ -60,7 +62,7 @@ class Mixed(Selector):
 
     rounds: int = 8
     parts: tuple[float, ...] = (0.125,)
-    score: Score = "obs"
+    score: UnitRule = "obs"
     tokens: int = 2048
     branches: bool = True
     heads: bool = True
@@ -72,9 +74,9 @@ class Mixed(Selector):
                 raise InvalidConfig(f"The {name!r} of Mixed must be at least 1; got {getattr(self, name)}.")
         if not self.parts or not all(0 < part < 1 for part in self.parts):
             raise InvalidConfig(f"The 'parts' of Mixed must lie between 0 and 1, at least one; got {self.parts}.")
-        if self.score not in ("weight-l1", *SCORES):
+        if self.score not in get_args(UnitRule):
             raise InvalidConfig(
-                f"The 'score' of Mixed must be one of weight-l1, {', '.join(SCORES)}; got {self.score!r}."
+                f"The 'score' of Mixed must be one of {', '.join(get_args(UnitRule))}; got {self.score!r}."
             )
 
     def needs_objective(self) -> bool:
@@ -126,9 +128,9 @@ class Mixed(Selector):
             )
         tell([], len(cuts))
         found = compare(state, cuts, tokens=self.tokens)
-        sizes = {cut: Candidate.of(cut, state.model).parameters for cut in cuts}
+        sizes = {cut: cut.parameter_count(state.model) for cut in cuts}
         picked = self._cheapest(cuts, {c: (found.after[c] - found.present) / sizes[c] for c in cuts}, sizes, missing)
-        order = {place: number for number, place in enumerate(branches_of(state.model))}
+        order = {place: number for number, place in enumerate(state.model.branches())}
         picked.sort(key=lambda cut: -order[cut.layer, cut.branch])
         decisions = [Decision(cut=cut, score=_value(state, found.after[cut])) for cut in picked]
         tell(decisions, len(cuts))
@@ -154,13 +156,13 @@ class Mixed(Selector):
         places = self._places(view)
         if self.branches:
             return removable(view, [cut for place in places if possible(cut := DropBranch(*place), view)])
-        kept = [_narrowing(place, view.units(*place)[:1]) for place in places if place[1] in self._narrowed(view)]
-        return sum(Candidate.of(cut, view).parameters for cut in kept if possible(cut, view))
+        kept = [keeping(place, view.units(*place)[:1]) for place in places if place[1] in self._narrowed(view)]
+        return sum(cut.parameter_count(view) for cut in kept if possible(cut, view))
 
     def _places(self, view: ModelView) -> list[Place]:
         """The branches that may be touched."""
         first = (view.numbers[0], "attention")
-        return [place for place in branches_of(view) if self.first_attention or place != first]
+        return [place for place in view.branches() if self.first_attention or place != first]
 
     def _narrowed(self, view: ModelView) -> list[Branch]:
         """The kinds of branches that may get narrower."""
@@ -184,11 +186,7 @@ class Mixed(Selector):
         units = view.units(number, branch)
         rank = [unit for _, unit in sorted(zip((-values).tolist(), units, strict=True))]  # the most important first
         counts = {max(1, round(part * len(dense.units(number, branch)))) for part in self.parts}
-        return [
-            _narrowing(place, tuple(sorted(rank[: len(units) - count])))
-            for count in sorted(counts)
-            if count < len(units)
-        ]
+        return [keeping(place, rank[: len(units) - count]) for count in sorted(counts) if count < len(units)]
 
     def _most(self, state: PruningState, branch: Branch) -> int:
         """Units that a candidate may take at most."""
@@ -197,23 +195,11 @@ class Mixed(Selector):
 
     def _values(self, state: PruningState) -> dict[Place, Tensor]:
         """Of the branches that can get narrower, what each unit is worth."""
-        view, values = state.model, dict[Place, Tensor]()
-        for branch in self._narrowed(view):
-            layers = [number for number, other in branches_of(view) if other == branch]
-            if self.score == "weight-l1":
-                values |= {(number, branch): weight_l1(view, number, branch) for number in layers}
-                continue
-            inner = measure_inner(state, branch, whole=self.score == "obs")
-            score: Callable[..., Tensor] = SCORES[self.score]
-            if self.score == "obs":
-                score = functools.partial(obs, most=self._most(state, branch))
-            values |= {(number, branch): score(view, number, branch, inner[number]) for number in layers}
+        values: dict[Place, Tensor] = {}
+        for branch in self._narrowed(state.model):
+            found = score_units(state, branch, self.score, most=self._most(state, branch))
+            values |= {(number, branch): worth for number, worth in found.items()}
         return values
-
-
-def _narrowing(place: Place, keep: tuple[int, ...]) -> KeepChannels | KeepHeads:
-    number, branch = place
-    return KeepChannels(number, keep) if branch == "mlp" else KeepHeads(number, keep)
 
 
 @attrs.define

@@ -7,12 +7,12 @@ from typing import Literal
 
 import attrs
 
-from billhook import Budget, Cut, PruningState, Race, Selector, hookimpl
+from billhook import Budget, Cut, PruningState, Race, Selector, UnitRule, hookimpl
 from billhook.errors import InvalidConfig, did_you_mean
 from billhook_strategies.selectors.block_pruner import BlockPruner
 from billhook_strategies.selectors.channels import Channels
 from billhook_strategies.selectors.heads import Heads
-from billhook_strategies.selectors.narrowing import Score, refuse_bad_options
+from billhook_strategies.selectors.narrowing import refuse_bad_options
 from billhook_strategies.selectors.sequence import Sequence, Stage
 from billhook_strategies.selectors.sleb import Sleb
 
@@ -63,7 +63,7 @@ class MultiPruner(Selector):
     order: tuple[Dimension, Dimension, Dimension] = ("branches", "channels", "heads")
     channel_group: int | None = None
     head_group: int = 1
-    score: Score = "weight-l1"
+    score: UnitRule = "weight-l1"
     first_attention: bool = False
     uniform: bool = False
     race: Race | None = None

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Iterator
+from typing import get_args
 
 import attrs
-from torch import Tensor
 
-from billhook import Cut, KeepChannels, KeepHeads, ModelView, PruningState, Race, Search
-from billhook.cuts.candidate import Candidate
-from billhook.cuts.uniform import can_be_uniform
+from billhook import (
+    Branch,
+    Cut,
+    ModelView,
+    Place,
+    PruningState,
+    Race,
+    Search,
+    UnitRule,
+    keeping,
+    refuse_hopeless,
+    score_units,
+)
 from billhook.errors import InvalidConfig
-from billhook.measures.unit_scores import InnerStatistics, activation, fluctuation, measure_inner, obs, wanda, weight_l1
-from billhook.model.branch import Branch
-from billhook.search.search import refuse_hopeless
-
-Score = Literal["weight-l1", "wanda", "activation", "fluctuation", "obs"]
-SCORES: dict[str, Callable[[ModelView, int, Branch, InnerStatistics], Tensor]] = {
-    "wanda": wanda,
-    "activation": activation,
-    "fluctuation": fluctuation,
-    "obs": obs,
-}
-"""Those that are measured on activations; ``weight-l1`` needs none."""
+from billhook_strategies.selectors.evenly import evenly, sizes_of
 
 
 @attrs.frozen(kw_only=True)
@@ -33,14 +31,14 @@ class Narrowing:
     Attributes:
         branch: which branches get narrower.
         group: units in a group.
-        score: what a unit is worth: see :mod:`billhook.measures.unit_scores`. Measured once, before the first step.
-        uniform: take a group out of *every* layer in each step, without searching.
+        score: what a unit is worth. Measured once, before the first step.
+        uniform: take as many groups out of *every* layer, without searching.
         race: rounds for a faster search.
     """
 
     branch: Branch
     group: int
-    score: Score
+    score: UnitRule
     uniform: bool
     race: Race | None
 
@@ -51,85 +49,52 @@ class Narrowing:
         """
         if state.removed_parameters >= target:
             return
-        ranks = self._ranks(state)
-        refuse_hopeless(state, target, self._most(state.model, ranks))
+        sizes = self._sizes(state.model)
         if self.uniform:
-            yield from self._evenly(state, target, ranks)
+            yield from evenly(state, target, sizes, lambda most: self._order(state, most))
             return
+        refuse_hopeless(state, target, sum(max(own.values(), default=0) for own in sizes.values()))
+        order = self._order(state)
         search = Search(state, target, race=self.race)
         while not search.done:
-            cuts = [self._cut(state.model, n, ranks[n]) for n in state.model.numbers if n in ranks]
+            cuts = [self._cut(state.model, place, order[place]) for place in state.model.branches() if place in order]
             yield search.best([cut for cut in cuts if cut is not None])
 
-    def _evenly(self, state: PruningState, target: int, ranks: dict[int, list[int]]) -> Iterator[Cut]:
-        while state.removed_parameters < target:
-            cuts = [self._cut(state.model, n, ranks[n]) for n in ranks]
-            if not cuts or None in cuts:
-                raise InvalidConfig(
-                    f"The budget cannot be met: {target - state.removed_parameters:,} more parameters are to go, and "
-                    f"no layer can lose {self.group} more {self.branch} units. Ask for less, or allow more to be cut."
-                )
-            for cut in cuts:
-                if cut is not None:
-                    yield cut
-                if cut in state.vetoed:
-                    raise InvalidConfig(
-                        f"All {self.branch} branches were to get narrower alike, but a hook vetoed {cut}. Do without "
-                        f"uniform, or without the veto."
-                    )
-
-    def _cut(self, view: ModelView, number: int, rank: list[int]) -> Cut | None:
-        """Keep all units of the branch but the ``group`` least important ones; None if too few would be left."""
-        present = set(view.units(number, self.branch))
-        kept = [unit for unit in rank if unit in present][: -self.group]
-        return self._kept(number, kept) if kept else None
-
-    def _most(self, view: ModelView, ranks: dict[int, list[int]]) -> int:
-        """Parameters of all groups that may go."""
-        groups = {number: (len(rank) - 1) // self.group for number, rank in ranks.items()}
-        if self.uniform:
-            groups = dict.fromkeys(groups, min(groups.values(), default=0))
-        smallest = [self._kept(n, rank[: len(rank) - groups[n] * self.group]) for n, rank in ranks.items() if groups[n]]
-        return sum(Candidate.of(cut, view).parameters for cut in smallest)
-
-    def _kept(self, number: int, units: list[int]) -> Cut:
-        make = KeepChannels if self.branch == "mlp" else KeepHeads
-        return make(number, tuple(sorted(units)))
-
-    def _ranks(self, state: PruningState) -> dict[int, list[int]]:
-        """By layer, the original numbers of its units, the most important first; ties to the lower number."""
-        view = state.model
-        layers = [number for number in view.numbers if view.has_branch(number, self.branch)]
-        if layers:
+    def _sizes(self, view: ModelView) -> dict[Place, dict[int, int]]:
+        """Of each branch, by how many units may go: the parameters that would go with them."""
+        places = [place for place in view.branches() if place[1] == self.branch]
+        if places:
             self._refuse_rigid(view)
-        values = self._values(state, layers)
-        ranks = {}
-        for number in layers:
-            pairs = zip(view.units(number, self.branch), values[number].tolist(), strict=True)
-            ranks[number] = [unit for unit, _ in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
-        return ranks
+        counts = {place: range(self.group, len(view.units(*place)), self.group) for place in places}
+        return {place: sizes_of(view, place, own) for place, own in counts.items()}
 
-    def _values(self, state: PruningState, layers: list[int]) -> dict[int, Tensor]:
-        if self.score == "weight-l1":
-            return {number: weight_l1(state.model, number, self.branch) for number in layers}
-        found = measure_inner(state, self.branch, whole=self.score == "obs")
-        score = SCORES[self.score]
-        return {number: score(state.model, number, self.branch, found[number]) for number in layers}
+    def _cut(self, view: ModelView, place: Place, order: list[int]) -> Cut | None:
+        """Keep all units of the branch but the ``group`` least important ones; None if too few would be left."""
+        present = {*view.units(*place)}
+        kept = [unit for unit in order if unit in present][self.group :]
+        return keeping(place, kept) if kept else None
+
+    def _order(self, state: PruningState, most: int | None = None) -> dict[Place, list[int]]:
+        """By branch, the original numbers of its units, the least important first; of equal ones the higher number.
+
+        Only the first ``most`` need be right; all of them if None.
+        """
+        order: dict[Place, list[int]] = {}
+        for number, worth in score_units(state, self.branch, self.score, most=most).items():
+            pairs = zip(worth.tolist(), state.model.units(number, self.branch), strict=True)
+            order[number, self.branch] = [unit for _, unit in sorted(pairs, key=lambda pair: (pair[0], -pair[1]))]
+        return order
 
     def _refuse_rigid(self, view: ModelView) -> None:
         reason = view.adapter.why_not_narrowable(view.model.config, self.branch)
         if reason:
             raise InvalidConfig(f"The {self.branch} branches cannot get narrower: {reason} Leave that stage out.")
-        if self.uniform and not can_be_uniform(view, self.branch):
-            raise InvalidConfig(
-                f"The {self.branch} branches of a {view.model.config.model_type} model cannot get narrower and stay "
-                f"stock: its config cannot say so. Leave that stage out (a share of 0), or do without uniform."
-            )
 
 
 def refuse_bad_options(owner: str, group: int | None, score: str) -> None:
     """Raise :class:`InvalidConfig` for a group of no units, or a score that is none."""
     if group is not None and group < 1:
         raise InvalidConfig(f"The 'group' of {owner} must be at least 1; got {group}.")
-    if score not in ("weight-l1", *SCORES):
-        raise InvalidConfig(f"The 'score' of {owner} must be one of weight-l1, {', '.join(SCORES)}; got {score!r}.")
+    rules = get_args(UnitRule)
+    if score not in rules:
+        raise InvalidConfig(f"The 'score' of {owner} must be one of {', '.join(rules)}; got {score!r}.")

@@ -30,7 +30,7 @@ def _stages(given: Iterable[Stage | tuple[Selector, float]]) -> tuple[Stage, ...
 
 @attrs.frozen
 class Sequence(Selector):
-    """Selectors in a row: every stage goes on until the sum of the shares up to its own is gone, counted from the dense model.
+    """Selectors in a row: every stage goes on until the shares up to its own are gone, counted from the dense model.
 
     So what one stage cuts too much, the next one cuts less: only the last decides how near the budget is met. Stages
     with a share of 0 are passed over. Selectors that measure the dense model (window distances, ShortGPT) must come

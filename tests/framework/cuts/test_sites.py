@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billhook import Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView
-from billhook.cuts.sites import RepairSite, branches_of
+from billhook.cuts.sites import RepairSite
 from billhook.testing import tiny_view
 
 LAYERS = 6
@@ -65,13 +65,13 @@ def test_of_a_model_that_has_lost_something(gone: list[Cut], cut: Cut, site: Rep
 def test_the_donor_survives_and_no_other_branch_stands_between_it_and_the_target(data: st.DataObject) -> None:
     view = view_without()
     for _ in range(data.draw(st.integers(0, 4))):
-        number, branch = data.draw(st.sampled_from(branches_of(view)[1:]))
+        number, branch = data.draw(st.sampled_from(view.branches()[1:]))
         DropBranch(number, branch).remove_from(view)
-    number, branch = data.draw(st.sampled_from(branches_of(view)[1:]))
+    number, branch = data.draw(st.sampled_from(view.branches()[1:]))
     site = DropBranch(number, branch).repair_site(view)
     DropBranch(number, branch).remove_from(view)
     assert site is not None
-    places = branches_of(view)
+    places = view.branches()
     following = places[places.index((site.layer, site.branch)) + 1 :]
     reads = following[0] if following else (LAYERS, "attention")
     assert (site.target, site.between) == (reads[0], reads[1] == "mlp")

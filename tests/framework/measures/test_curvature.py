@@ -29,7 +29,7 @@ def test_the_last_writers_fisher_information_is_that_of_all_labels() -> None:
     """Drawn labels against the expectation over the whole vocabulary, token by token."""
     view, tokens = tiny_view(num_hidden_layers=3), tiny_tokens(rows=64, seq=16)
     state = state_of(view, tokens)
-    found = measure_curvature(state, [LAST])[LAST]
+    found = dict(measure_curvature(state, [LAST]))[LAST]
     written: list[Tensor] = []
 
     def note(writer: torch.nn.Module, args: Any, output: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def test_the_loss_rises_by_what_the_curvature_says() -> None:
     """KL divergence from the model to one whose last writer is a little off."""
     view, tokens = tiny_view(num_hidden_layers=3), tiny_tokens(rows=64, seq=16)
     state = state_of(view, tokens)
-    found = measure_curvature(state, [LAST])[LAST]
+    found = dict(measure_curvature(state, [LAST]))[LAST]
     rows = weight_rows(view.writer(*LAST))
     change = (
         torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * 0.02 * rows.norm() / rows.numel() ** 0.5
@@ -82,7 +82,7 @@ def test_padding_neither_counts_nor_draws_gradients() -> None:
     found = []
     for given in (ids, other):
         state = state_of(view, Tokens(ids=given, keep=keep))
-        found.append(measure_curvature(state, [(2, "attention")])[2, "attention"])
+        found.append(dict(measure_curvature(state, [(2, "attention")]))[2, "attention"])
         state.close()
     # the draws at padded places differ, and may not matter; sums of float32 gradients in another order
     assert float((found[0].inner - found[1].inner).norm() / found[0].inner.norm()) < 1e-5
@@ -94,7 +94,7 @@ def test_it_leaves_no_trace_on_the_model() -> None:
         parameter.requires_grad_(False)
     state = state_of(view, tiny_tokens())
     places: list[Place] = [(0, "attention"), (1, "mlp")]
-    first, again = (measure_curvature(state, places, tokens=30) for _ in range(2))
+    first, again = (dict(measure_curvature(state, places, tokens=30)) for _ in range(2))
     assert list(first) == places
     for place in places:
         assert torch.equal(first[place].outer, again[place].outer)  # seeded
@@ -109,7 +109,7 @@ def test_logits_that_are_not_finite_are_refused() -> None:
     replace_weight(writer, weight_rows(writer) * math.inf, None)
     state = state_of(view, tiny_tokens())
     with pytest.raises(SingularProblem, match=r"logits are not finite\. Run it in bfloat16 or float32"):
-        measure_curvature(state, [(0, "mlp")])
+        dict(measure_curvature(state, [(0, "mlp")]))
     state.close()
 
 
@@ -123,6 +123,6 @@ def test_gradients_that_are_not_finite_are_refused() -> None:
     handle = view.layer(2).register_full_backward_hook(overflow)
     state.model = view  # a state works on copies without hooks
     with pytest.raises(SingularProblem, match=r"gradient of layer 0's mlp is not finite"):
-        measure_curvature(state, [(0, "mlp")])
+        dict(measure_curvature(state, [(0, "mlp")]))
     handle.remove()
     state.close()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from billhook import DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState, default_registry
-from billhook.measures.unit_scores import activation, fluctuation, measure_inner, obs, wanda, weight_l1
+from billhook.measures import passes
+from billhook.measures.unit_scores import activation, fluctuation, measure_inner, obs, score_units, wanda, weight_l1
 from billhook.model.branch import Branch
 from billhook.model.writer import weight_rows
 from billhook.regression.elimination import eliminate
@@ -258,4 +260,39 @@ def test_ranking_the_first_ones_only_finds_the_same_first_ones(most: int) -> Non
     whole, part = obs(view, 1, "mlp", inner), obs(view, 1, "mlp", inner, most=most)
     assert part.argsort()[:most].tolist() == whole.argsort()[:most].tolist()
     assert len(set(part.tolist())) == len(whole)
+    state.close()
+
+
+@pytest.mark.parametrize("branch", ["attention", "mlp"])
+@pytest.mark.parametrize("rule", ["weight-l1", "wanda", "activation", "fluctuation", "obs"])
+def test_units_are_scored_by_the_name_of_the_rule(rule: Any, branch: Branch) -> None:
+    view = tiny_view()
+    state = state_of(view)
+    inner = measure_inner(state, branch, whole=rule == "obs")
+    by_name: dict[str, Any] = {"wanda": wanda, "activation": activation, "fluctuation": fluctuation, "obs": obs}
+    by_name["weight-l1"] = lambda view, number, branch, inner: weight_l1(view, number, branch)
+    found = score_units(state, branch, rule)
+    assert list(found) == list(view.numbers)
+    assert all(torch.equal(worth, by_name[rule](view, n, branch, inner[n])) for n, worth in found.items())
+    state.close()
+
+
+@pytest.mark.parametrize("rule", ["weight-l1", "wanda", "obs"])
+def test_only_the_layers_asked_for_that_have_the_branch_are_scored(rule: Any) -> None:
+    state = state_of(tiny_view())
+    state.merger.merge(state.model, DropBranch(1, "mlp"), None)
+    state.record(DropBranch(1, "mlp"))
+    assert list(score_units(state, "mlp", rule, layers=[2, 1])) == [2]
+    assert list(score_units(state, "mlp", rule)) == [0, 2, 3]
+    state.close()
+
+
+def test_matrices_that_do_not_fit_together_take_more_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_of(tiny_view())
+    whole = score_units(state, "mlp", "obs", most=3)
+    before = state.flow.runner.layer_tokens
+    monkeypatch.setattr(passes, "GRAM_BYTES", 1)
+    found = score_units(state, "mlp", "obs", most=3)
+    assert state.flow.runner.layer_tokens - before == (1 + 2 + 3 + 4) * state.tokens.ids.numel()
+    assert all(torch.equal(worth, whole[number]) for number, worth in found.items())
     state.close()

@@ -33,7 +33,7 @@ from billhook import (
     SiteReport,
     default_registry,
 )
-from billhook.cuts.sites import branches_of, site_within
+from billhook.cuts.sites import site_within
 from billhook.errors import InvalidConfig
 from billhook.model.writer import weight_rows
 from billhook.plans.repair import Target
@@ -316,7 +316,7 @@ def test_what_is_repaired_at_the_end_is_reported() -> None:
     result = pruner.prune(dense.model, calibration=TOKENS, budget=Budget(layers=1))
     final, closing = result.repairs[:2], result.repairs[2:]
     assert [(found.donor, found.branch) for found in final] == [(2, "mlp"), (4, "attention")]
-    assert [(found.donor, found.branch) for found in closing] == branches_of(ModelView(result.model, dense.adapter))
+    assert [(found.donor, found.branch) for found in closing] == ModelView(result.model, dense.adapter).branches()
     donors = {cuts[0]: final[1], cuts[1]: final[0], cuts[2]: final[0]}
     for report in result.reports:
         for name in attrs.fields_dict(SiteReport):

@@ -23,7 +23,6 @@ from billhook import (
     Repair,
     default_registry,
 )
-from billhook.cuts.sites import branches_of
 from billhook.repair.repairer import Repairer
 from billhook.repair.sweep import sweep
 from billhook.search.scoring import score
@@ -66,7 +65,7 @@ def cuts_for(view: ModelView) -> tuple[Cut, ...]:
 def test_a_model_that_has_lost_nothing_stays_as_it_is(adapter: Adapter) -> None:
     state = state_of(tiny_view(adapter))
     before = logits(state.model.model, TOKENS.batches()[0])
-    sweep(state, REPAIRER, branches_of(state.model))
+    sweep(state, REPAIRER, state.model.branches())
     # toward the present weights, from activations that are right up to float32
     torch.testing.assert_close(logits(state.model.model, TOKENS.batches()[0]), before, rtol=1e-3, atol=1e-3)
     state.close()
@@ -77,9 +76,9 @@ def test_a_cut_model_comes_nearer_to_the_dense_one(adapter: Adapter) -> None:
     view = tiny_view(adapter, num_hidden_layers=5)
     state = state_of(view, cuts_for(view))
     before = score(state, KLDivergence())
-    reports = sweep(state, REPAIRER, branches_of(state.model))
+    reports = sweep(state, REPAIRER, state.model.branches())
     assert score(state, KLDivergence()) < before
-    assert len(reports) == len(branches_of(state.model))
+    assert len(reports) == len(state.model.branches())
     state.close()
 
 
@@ -91,7 +90,7 @@ def test_what_the_cache_can_hold_does_not_matter(data: st.DataObject) -> None:
     found = []
     for host in (10**8, 6000, 0):
         state = state_of(view, cuts, host=host)
-        sweep(state, REPAIRER, branches_of(state.model))
+        sweep(state, REPAIRER, state.model.branches())
         found.append(logits(state.model.model, TOKENS.batches()[0]))
         state.close()
     for other in found[1:]:
@@ -101,7 +100,7 @@ def test_what_the_cache_can_hold_does_not_matter(data: st.DataObject) -> None:
 def test_the_cache_is_left_as_it_was() -> None:
     view = tiny_view()
     state = state_of(view, (DropBranch(1, "mlp"),))
-    sweep(state, REPAIRER, branches_of(state.model))
+    sweep(state, REPAIRER, state.model.branches())
     assert not any(key[0] == "present stream" for key in state.cache._tensors)
     state.close()
 
@@ -111,7 +110,7 @@ def test_every_layer_runs_a_few_times_whatever_the_number_of_branches() -> None:
     for layers in (4, 8):
         view = tiny_view(num_hidden_layers=layers)
         state = state_of(view, (DropBranch(0, "mlp"),))
-        sweep(state, REPAIRER, branches_of(state.model))
+        sweep(state, REPAIRER, state.model.branches())
         work.append(state.flow.runner.layer_tokens / TOKENS.ids.numel() / layers)
         state.close()
     # of the present model once for each writer and once to go on; of the dense one once or twice
@@ -131,7 +130,7 @@ def test_writers_that_do_not_help_on_held_out_tokens_stay() -> None:
     view = tiny_view()
     state = state_of(view, (DropBranch(1, "mlp"),), held_out=0.25)
     before = logits(state.model.model, TOKENS.batches()[0])
-    reports = sweep(state, Repairer(Harmful(), Refit()), branches_of(state.model))
+    reports = sweep(state, Repairer(Harmful(), Refit()), state.model.branches())
     assert not any(report.helps for report in reports)
     assert torch.equal(logits(state.model.model, TOKENS.batches()[0]), before)
     state.close()
@@ -141,6 +140,6 @@ def test_a_sweep_may_also_fold_maps() -> None:
     view = tiny_view(num_hidden_layers=5)
     state = state_of(view, cuts_for(view))
     before = score(state, KLDivergence())
-    sweep(state, Repairer(Ridge(), Fold()), branches_of(state.model))
+    sweep(state, Repairer(Ridge(), Fold()), state.model.branches())
     assert score(state, KLDivergence()) < before
     state.close()

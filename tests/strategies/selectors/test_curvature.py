@@ -19,10 +19,10 @@ from billhook import (
     hookimpl,
 )
 from billhook.errors import InvalidConfig
+from billhook.measures import passes
 from billhook.measures.curvature import measure_curvature
 from billhook.model.writer import replace_weight, weight_rows
 from billhook.testing import tiny_model, tiny_tokens, tiny_view
-from billhook_strategies import curvature
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.selectors.curvature import Curvature
 
@@ -69,7 +69,7 @@ def test_those_go_whose_loss_in_the_metric_is_least() -> None:
     state = PruningState(view, tiny_tokens(rows=6), merger=Fold())
     (cut,) = Curvature(multiple=1, ridge=0.05).select(state, Budget(parameters=1e-4))
     assert isinstance(cut, KeepChannels)
-    found = measure_curvature(state, [(0, "mlp")])[0, "mlp"]
+    found = dict(measure_curvature(state, [(0, "mlp")]))[0, "mlp"]
     gram = found.inner + 0.05 * found.inner.diagonal().mean() * torch.eye(12, dtype=torch.float64)
     rows = weight_rows(view.writer(0, "mlp")).double()
 
@@ -102,7 +102,7 @@ def test_heads_and_whole_attentions_may_go_as_well() -> None:
 
 def test_memory_for_one_writer_at_a_time_gives_the_same_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = prune(0.2).plan.cuts
-    monkeypatch.setattr(curvature, "GRAM_BYTES", 1)
+    monkeypatch.setattr(passes, "GRAM_BYTES", 1)
     assert prune(0.2).plan.cuts == whole
 
 

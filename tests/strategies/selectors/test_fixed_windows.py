@@ -33,7 +33,7 @@ def test_touching_spans_stay_two_cuts(state: PruningState) -> None:
 
 def test_no_model_is_run_for_it(state: PruningState) -> None:
     selected(FixedWindows(spans=((1, 2),)), state)
-    assert state.flow.layer_calls == 0
+    assert state.flow.runner.layer_tokens == 0
 
 
 def test_spans_outside_the_model_are_refused_before_the_first_cut(state: PruningState) -> None:

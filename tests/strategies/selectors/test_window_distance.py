@@ -97,8 +97,7 @@ def test_distances_are_nan_below_the_diagonal_and_past_the_last_layer_needed() -
 def test_layers_past_the_last_one_needed_are_not_run() -> None:
     with state_of(tiny_view(), tiny_tokens()) as state:
         measure(state, until=3)
-        batches = len(state.flow.batches)
-        assert state.flow.layer_calls == 3 * batches
+        assert state.flow.runner.layer_tokens == 3 * state.tokens.ids.numel()
 
 
 def test_the_split_into_batches_does_not_matter() -> None:
@@ -179,10 +178,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(selector: Wind
     assume(_needed(selector, layers) > _room(selector))
     state = _deep_state()
     state.cache.close()
-    calls = state.flow.layer_calls
+    run = state.flow.runner.layer_tokens
     with pytest.raises(InvalidConfig, match=r"do not fit into the \d layers that are not protected"):
         next(selector.select(state, Budget(layers=layers)))
-    assert state.flow.layer_calls == calls
+    assert state.flow.runner.layer_tokens == run
 
 
 @pytest.mark.parametrize(
