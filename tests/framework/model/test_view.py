@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,12 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from transformers import BitsAndBytesConfig
 
 from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, default_registry
-from billhook.errors import CalibrationError, InvalidCut, UnsupportedArchitecture, UnusableModel
-from billhook.model.positions import refuse_long_rows
-from billhook.model.weights import refuse_unusable
+from billhook.errors import InvalidCut, UnsupportedArchitecture
 from billhook.model.writer import replace_weight, weight_rows
 from billhook.testing import linearised, tiny_model, tiny_tokens, tiny_view
 
@@ -220,68 +215,3 @@ def test_a_variant_that_the_adapter_refuses_makes_no_view() -> None:
     model = tiny_model("gpt2", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(UnsupportedArchitecture, match="scale_attn_by_inverse_layer_idx=True: attention is scaled"):
         ModelView(model, adapter)
-
-
-@by_name
-def test_a_sound_model_is_let_pass(adapter: Adapter) -> None:
-    refuse_unusable(tiny_model(adapter))
-
-
-def hurt(value: float) -> Callable[[Any], None]:
-    def change(model: Any) -> None:
-        with torch.no_grad():
-            model.model.layers[2].mlp.down_proj.weight[3, 1] = value
-
-    return change
-
-
-def quantise(model: Any) -> None:
-    model.config.quantization_config = BitsAndBytesConfig(load_in_8bit=True)
-
-
-def mark_quantised(model: Any) -> None:
-    model.is_quantized = True
-
-
-def offload(model: Any) -> None:
-    model.model.layers[1].to(device="meta")
-
-
-def store_as_integers(model: Any) -> None:
-    model.model.norm.weight = torch.nn.Parameter(torch.ones(16, dtype=torch.int8), requires_grad=False)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (hurt(math.nan), r"Weight model\.layers\.2\.mlp\.down_proj\.weight holds NaN or infinite"),
-        (hurt(math.inf), r"Weight model\.layers\.2\.mlp\.down_proj\.weight holds NaN or infinite"),
-        (quantise, "This model is quantised.*prune it, and quantise the result"),
-        (mark_quantised, "This model is quantised"),
-        (offload, r"Weight model\.layers\.1\..* lies on the meta device"),
-        (store_as_integers, r"Weight model\.norm\.weight is stored as torch\.int8"),
-    ],
-)
-def test_a_model_that_cannot_be_pruned_is_turned_away_with_the_reason(
-    change: Callable[[Any], None], message: str
-) -> None:
-    model = tiny_model()
-    change(model)
-    with pytest.raises(UnusableModel, match=message):
-        refuse_unusable(model)
-
-
-@pytest.mark.parametrize("model_type", ["gpt2", "opt"])
-def test_rows_may_be_as_long_as_the_table_of_positions_and_no_longer(model_type: str) -> None:
-    model = tiny_model(model_type)
-    refuse_long_rows(model, 64)
-    model(input_ids=tiny_tokens(1, 64).ids)  # the limit is the true one
-    with pytest.raises(CalibrationError, match=rf"Rows of 65 tokens are too long: this {model_type} model has 64 pos"):
-        refuse_long_rows(model, 65)
-
-
-@pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "falcon"])
-def test_computed_positions_have_no_end(model_type: str) -> None:
-    model = tiny_model(model_type)
-    refuse_long_rows(model, 100)
-    model(input_ids=tiny_tokens(1, 100).ids)
