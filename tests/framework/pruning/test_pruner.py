@@ -49,6 +49,8 @@ from billhook_strategies.estimators.least_squares import LeastSquares
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.mergers.insert import Insert
 from billhook_strategies.objectives.perplexity import Perplexity
+from billhook_strategies.selectors.channels import Channels
+from billhook_strategies.selectors.curvature import Curvature
 from billhook_strategies.selectors.fixed_windows import FixedWindows
 
 LAYERS = 6
@@ -355,8 +357,8 @@ def test_progress_names_the_stages_and_counts_to_their_totals() -> None:
     assert [step[1] for step in listening.progress if step[0] == "scoring"] == 2 * list(range(1, batches + 1))
 
 
-@pytest.mark.parametrize("selector", ["curvature", "even"])
-def test_what_is_done_branch_by_branch_is_counted_too(selector: str) -> None:
+@pytest.mark.parametrize("selector", [Curvature(), Channels(group=2, score="obs", uniform=True)], ids=repr)
+def test_what_is_done_branch_by_branch_is_counted_too(selector: Selector) -> None:
     listening = Listening()
     repair = Repair(when="final")
     pruner = Pruner.following(
