@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from loguru import logger
 
-from billhook import Cut, ModelView, Place, PruningState, can_be_uniform, keeping, refuse_hopeless
+from billhook import Branch, Cut, ModelView, Place, PruningState, can_be_uniform, keeping, refuse_hopeless
 from billhook.errors import InvalidConfig
 
 Sizes = Mapping[Place, Mapping[int, int]]
@@ -31,7 +31,8 @@ def evenly(
     """
     if state.removed_parameters >= target:
         return
-    for branch in dict.fromkeys(branch for _, branch in sizes):
+    narrowed: list[Branch] = [branch for _, branch in sizes]
+    for branch in dict.fromkeys(narrowed):
         if not can_be_uniform(state.model, branch):
             raise InvalidConfig(
                 f"The {branch} branches of a {state.model.model.config.model_type} model cannot get narrower and stay "
