@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from billhook import Budget, Calibration, Plan, Pruner, Repair, apply, load
 from billhook.cli import main
+from billhook.errors import InvalidConfig
 from billhook.heterogeneous.modeling_billhook import HeterogeneousLayers
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.selectors.block_pruner import BlockPruner
@@ -81,6 +82,24 @@ def test_every_plan_makes_the_same_model(
     if (kept := BEFORE / f"{name}.logits.safetensors").exists():
         # another torch may add in another order
         torch.testing.assert_close(logits(result.model), load_file(kept)["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_plan_by_lbfgs_says_what_to_do_and_can_be_applied_with_another_estimator(
+    dense: tuple[PreTrainedModel, PreTrainedTokenizerBase], data: Calibration, logged: list[str]
+) -> None:
+    plan = Plan.load(BEFORE / "lbfgs.plan.json")
+    assert len(logged) == 1
+    assert "L-BFGS, which did worst and is gone. To apply the plan, name another one" in logged[0]
+    with pytest.raises(InvalidConfig, match="has no option 'optimizer'"):
+        apply(plan, *dense)
+    assert apply(plan, *dense, pruner=Pruner(estimator="cosine")).plan.cuts == plan.cuts
+
+
+def test_options_that_meant_nothing_to_the_closed_form_are_left_out() -> None:
+    text = (BEFORE / "irls.plan.json").read_text()
+    more = text.replace('"optimizer": "irls"', '"optimizer": "irls", "learning_rate": 0.5, "rescale": true')
+    assert more != text
+    assert Plan.from_json(more) == Plan.from_json(text)
 
 
 def test_self_generated_text_of_a_plan_is_written_again(

@@ -7,8 +7,11 @@ from typing import Any
 
 from loguru import logger
 
-RENAMED = {("billhook:cosine", "optimizer", "irls"): "billhook:cosine-irls"}
-"""By name of a strategy, option and value: the strategy that this is now, without the option."""
+COSINE, IRLS = "billhook:cosine", "billhook:cosine-irls"
+"""Before, both were ``cosine``, told apart by its option ``optimizer``."""
+
+OF_GRADIENTS = ("optimizer", "learning_rate", "rescale")
+"""Options of ``cosine`` that meant nothing to the closed form."""
 
 
 def said_now(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,7 +19,7 @@ def said_now(data: Mapping[str, Any]) -> dict[str, Any]:
 
     - ``repair.readers`` is gone: solving readers anew in closing passes did harm. Where it was asked for, a warning
       says that it is left out.
-    - ``cosine`` with ``optimizer`` was several estimators.
+    - ``cosine`` with ``optimizer`` was several estimators; of the one by L-BFGS a warning says that it is gone.
     """
     now = dict(data)
     repair, estimator = now.get("repair"), now.get("estimator")
@@ -36,7 +39,13 @@ def _without_readers(repair: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(spec: Mapping[str, Any]) -> dict[str, Any]:
     options = spec.get("options")
-    for (name, option, value), new in RENAMED.items():
-        if spec.get("name") == name and isinstance(options, Mapping) and options.get(option) == value:
-            return {**spec, "name": new, "options": {key: v for key, v in options.items() if key != option}}
+    optimizer = options.get("optimizer") if spec.get("name") == COSINE and isinstance(options, Mapping) else None
+    if isinstance(options, Mapping) and optimizer == "irls":
+        left = {name: value for name, value in options.items() if name not in OF_GRADIENTS}
+        return {**spec, "name": IRLS, "options": left}
+    if optimizer == "lbfgs":
+        logger.warning(
+            "The plan's estimator minimises the cosine loss by L-BFGS, which did worst and is gone. To apply the plan, "
+            "name another one: --estimator cosine, or Pruner(estimator='cosine')."
+        )
     return dict(spec)
