@@ -119,10 +119,13 @@ _HOME = {
     "replace_weight": "model.writer",
     "score": "search.scoring",
     "score_units": "measures.unit_scores",
+    "site_before": "cuts.sites",
+    "site_within": "cuts.sites",
     "summed_loss": "evaluation.loss",
     "to_blockpruner": "interchange.export",
     "to_multipruner": "interchange.export",
     "weight_rows": "model.writer",
+    "without_branch": "model.surgery",
 }
 """Public names, and the module each lives in."""
 
@@ -144,6 +147,8 @@ if TYPE_CHECKING:
     from billhook.cuts.keep_units import keeping as keeping
     from billhook.cuts.placed import Placed as Placed
     from billhook.cuts.sites import RepairSite as RepairSite
+    from billhook.cuts.sites import site_before as site_before
+    from billhook.cuts.sites import site_within as site_within
     from billhook.cuts.uniform import can_be_uniform as can_be_uniform
     from billhook.data.blend import Blend as Blend
     from billhook.data.calibration import Calibration as Calibration
@@ -187,6 +192,7 @@ if TYPE_CHECKING:
     from billhook.model.inserted import insert_after as insert_after
     from billhook.model.layer_version import LayerVersion as LayerVersion
     from billhook.model.loading import load as load
+    from billhook.model.surgery import without_branch as without_branch
     from billhook.model.view import ModelView as ModelView
     from billhook.model.view import Units as Units
     from billhook.model.writer import bias_of as bias_of

@@ -51,7 +51,12 @@ def site_before(view: ModelView, goes: Callable[[Place], bool]) -> RepairSite | 
 
 
 def site_within(view: ModelView, place: Place) -> RepairSite:
-    """For cuts that leave a part of a branch: its own writer makes up for the rest."""
+    """For cuts that leave a part of a branch: its own writer makes up for the rest.
+
+    Args:
+        view: before the cut.
+        place: the branch, which must be there; ``ValueError`` if it is not.
+    """
     places = view.branches()
     return _site(view, place, places[places.index(place) + 1 :])
 

@@ -25,7 +25,13 @@ def copy_of(layer: nn.Module) -> nn.Module:
 
 
 def without_branch(layer: nn.Module, branch: Branch, layout: BranchLayout) -> nn.Module:
-    """A version of the layer in which the branch adds nothing; its parameters are gone."""
+    """A version of the layer in which the branch adds nothing; its parameters are gone.
+
+    Args:
+        layer: as it is now; stays so, and shares every tensor that is left.
+        branch: which is there.
+        layout: of the branch, as the adapter has it.
+    """
     version = copy_of(layer)
     skip_branch(version, branch, layout.to_data())
     return version

@@ -13,7 +13,11 @@ import torch
 from billhook import (
     Budget,
     Cut,
+    Decision,
+    Journal,
+    LayerVersion,
     ModelView,
+    Place,
     Plan,
     Pruner,
     PruneResult,
@@ -23,15 +27,12 @@ from billhook import (
     Search,
     Selector,
     load,
+    site_before,
+    to_blockpruner,
+    without_branch,
 )
 from billhook.cli.removed import Removed
-from billhook.cuts.sites import site_before
 from billhook.errors import InvalidCut, InvalidPlan
-from billhook.interchange.export import to_blockpruner
-from billhook.model.branch import Place
-from billhook.model.layer_version import LayerVersion
-from billhook.model.surgery import without_branch
-from billhook.plans.journal import Decision, Journal
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens, tiny_view, zeroed
 
 TOKENS = tiny_tokens(rows=8, seq=16)
