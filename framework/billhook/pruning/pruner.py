@@ -109,7 +109,7 @@ class Pruner:
             UnknownStrategy, AmbiguousStrategy: a name is not offered, or by two distributions.
             InvalidConfig: an object of another class.
         """
-        return Method.of({role: getattr(self, role) for role in ROLES}, self.repair, self.whole_registry)
+        return _method_of(self, self.whole_registry)
 
     @property
     def whole_registry(self) -> Registry:
@@ -152,7 +152,7 @@ class _Run:
         self.dense = registry.view(model)  # the state works on copies of it
         refuse_unusable(model)
         self.pruner, self.hook = pruner, registry.hook
-        self.method = pruner.method()
+        self.method = _method_of(pruner, registry)
         self.records = Records(registry, self.method, self.dense)
         self.repairer = Repairer(self.method.estimator, self.method.merger)
         self.final = FinalRepairs(self.repairer, self.method.repair)
@@ -273,6 +273,10 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def _method_of(pruner: Pruner, registry: Registry) -> Method:
+    return Method.of({role: getattr(pruner, role) for role in ROLES}, pruner.repair, registry)
 
 
 def _sizes(dense: ModelView, pruned: ModelView) -> dict[str, float]:

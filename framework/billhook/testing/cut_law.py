@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from billhook.cuts.cut import Cut
 from billhook.cuts.drop_branch import DropBranch
-from billhook.cuts.keep_units import KeepChannels, KeepHeads
+from billhook.cuts.keep_units import KeepChannels, KeepHeads, keeping
 from billhook.data.tokens import TokenBatch
 from billhook.errors import InvalidCut
 from billhook.heterogeneous.configuration_billhook import global_value
@@ -99,19 +99,15 @@ def _narrowings(view: ModelView, branch: Branch) -> list[Cut]:
         return []
     for _ in range(2):
         kept = kept[1::2]  # not the first: whoever keeps the first ones whatever is asked for gets caught
-        found += [_keep(branch, kept)] if kept else []
+        found += [keeping((NARROWED, branch), kept)] if kept else []
     return found
-
-
-def _keep(branch: Branch, kept: tuple[int, ...]) -> Cut:
-    return KeepChannels(NARROWED, kept) if branch == "mlp" else KeepHeads(NARROWED, kept)
 
 
 def _check_rigid(view: ModelView, branch: Branch, who: str) -> None:
     reason, units = view.adapter.why_not_narrowable(view.model.config, branch), view.units(NARROWED, branch)
     if len(units) < 2:
         return
-    cut = _keep(branch, units[1:])
+    cut = keeping((NARROWED, branch), units[1:])
     error = raises(InvalidCut, lambda: cut.check(view), who, f"{cut} must be refused with InvalidCut")
     require(str(reason) in str(error), who, f"{cut} is refused without the adapter's reason: {error}")
 

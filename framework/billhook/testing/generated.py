@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from billhook.cuts.cut import Cut
 from billhook.cuts.drop_branch import DropBranch
 from billhook.cuts.drop_layers import DropLayers
-from billhook.cuts.keep_units import KeepChannels, KeepHeads
+from billhook.cuts.keep_units import KEEPING, KeepChannels, KeepHeads
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.tokens import TokenBatch
 from billhook.errors import InvalidCut
@@ -109,7 +109,7 @@ def _can_narrow(view: ModelView, number: int, branch: Branch) -> bool:
 def _narrowings(view: ModelView, number: int, branch: Branch) -> st.SearchStrategy[Cut]:
     present = view.units(number, branch)
     kept = st.sets(st.sampled_from(present), min_size=1, max_size=len(present) - 1).map(sorted).map(tuple)
-    return st.builds(KeepChannels if branch == "mlp" else KeepHeads, st.just(number), kept)
+    return st.builds(KEEPING[branch], st.just(number), kept)
 
 
 @st.composite

@@ -430,6 +430,20 @@ def test_hooks_of_one_pruner_are_not_heard_by_another() -> None:
     assert listening.calls == []
 
 
+def test_a_plugin_is_asked_for_its_strategies_once_a_run() -> None:
+    asked = []
+
+    class Offering:
+        @hookimpl
+        def billhook_register_estimators(self, register: Callable[[str, Callable[..., Estimator]], None]) -> None:
+            asked.append(self)
+            register("mine", Identity)
+
+    pruner = Pruner.following("replaceme-ls", estimator="mine", hooks=[Offering()])
+    assert pruner.prune(model(), calibration=TOKENS, budget=Budget(layers=1)).plan.estimator.name
+    assert len(asked) == 1
+
+
 def test_a_pruner_with_hooks_can_be_used_again() -> None:
     listening = Listening()
     pruner = Pruner.following("replaceme-ls", estimator="identity", hooks=[listening])
