@@ -149,7 +149,7 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
         yield "objective", f"{number(metrics['objective_before'])} → {number(metrics['objective_after'])}{unrepaired}"
     yield from (("note", text) for text in _notes(result.reports))
     if result.repairs:
-        refused = sum(not report.helps for report in result.repairs)
+        refused = sum(not report.made for report in result.repairs)
         yield "final repairs", f"{len(result.repairs)}" + (f", {refused} no help and not made" if refused else "")
     yield "seconds", _stages(metrics, seconds)
     yield "checkpoint", "none, this is only the plan" if path is None else str(path)

@@ -43,6 +43,9 @@ class Calibration:
             each document a row of its own, cut or padded on the right.
         chat_template: put every document through the tokenizer's chat template (plain text as a user's message), and
             add no special tokens but the template's. In a blend, those of the other parts.
+        guard: what ``source`` takes, of another kind of text: where repairs are checked (:attr:`Repair.guard` says on
+            how much of it). If None, text that the model writes; where it has written the calibration text already,
+            the one that comes with Python.
     """
 
     source: object = attrs.field(default=BUILTIN, converter=keep)
@@ -51,6 +54,7 @@ class Calibration:
     seed: int = 0
     packing: Literal["pack", "pad"] = "pack"
     chat_template: bool = False
+    guard: object = attrs.field(default=None, converter=keep)
 
     def __attrs_post_init__(self) -> None:
         if self.samples < 1:
@@ -103,8 +107,8 @@ class Calibration:
             return attrs.evolve(drawn[0], parts=_records(parts, pools, counts))
         return self._shuffled(drawn, _records(parts, pools, counts))
 
-    def record(self, tokens: Tokens) -> CalibrationRecord:
-        """What a plan remembers of ``tokens``, which :meth:`tokenize` made."""
+    def record(self, tokens: Tokens, guard: Tokens | None = None) -> CalibrationRecord:
+        """What a plan remembers of ``tokens``, which :meth:`tokenize` made, and of the text they were checked by."""
         return CalibrationRecord(
             source=str(self.source) if isinstance(self.source, str | Path) else tokens.source,
             samples=self.samples,
@@ -115,6 +119,7 @@ class Calibration:
             token_count=tokens.token_count,
             fingerprint=tokens.fingerprint,
             parts=tokens.parts,
+            guard=None if guard is None else _guard_record(self.guard, guard),
         )
 
     @classmethod
@@ -127,6 +132,7 @@ class Calibration:
             seed=record.seed,
             packing=cast(Literal["pack", "pad"], record.packing),
             chat_template=record.chat_template,
+            guard=None if record.guard is None else _guard_of(record.guard),
         )
 
     def _parts(self) -> tuple[Part, ...]:
@@ -209,6 +215,17 @@ def _records(parts: Sequence[Part], pools: Sequence[Pool], counts: Sequence[int]
         )
         for (source, weight), pool, count in zip(parts, pools, counts, strict=True)
     )
+
+
+def _guard_record(given: object, tokens: Tokens) -> PartRecord:
+    if len(tokens.parts) == 1:
+        return attrs.evolve(tokens.parts[0], fingerprint=tokens.fingerprint)
+    source = str(given) if isinstance(given, str | Path) else tokens.source
+    return PartRecord(source=source, weight=1, rows=len(tokens.ids), fingerprint=tokens.fingerprint)
+
+
+def _guard_of(record: PartRecord) -> object:
+    return _author(record) if record.source == SELF else record.source
 
 
 def _source_of(record: CalibrationRecord) -> object:

@@ -82,9 +82,11 @@ def apply(
     redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts))
     if calibration is None and not needs_data(redone):
         data, record = Calibration(source=NO_TOKENS), plan.calibration
+        result = redone.prune(model, tokenizer, calibration=data, budget=plan.budget)
     else:
         data, record = _data_for(plan, model, tokenizer, calibration, any_calibration)
-    result = redone.prune(model, tokenizer, calibration=data, budget=plan.budget)
+        result = redone.prune(model, tokenizer, calibration=data, budget=plan.budget)
+        record = attrs.evolve(record, guard=result.plan.calibration.guard)
     return attrs.evolve(result, plan=attrs.evolve(result.plan, selector=plan.selector, calibration=record))
 
 

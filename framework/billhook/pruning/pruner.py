@@ -16,6 +16,7 @@ from billhook.activations.activation_cache import CacheBudget
 from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
+from billhook.data.guard import guard_tokens
 from billhook.data.tokens import Tokens
 from billhook.model.view import ModelView
 from billhook.model.weights import refuse_unusable
@@ -34,6 +35,7 @@ from billhook.pruning.refusals import (
     refuse_unmergeable,
 )
 from billhook.regression.linear_map import LinearMap
+from billhook.repair.divergence import moved
 from billhook.repair.final_repairs import FinalRepairs
 from billhook.repair.repairer import Repairer
 from billhook.repair.trial_repairs import TrialRepairs
@@ -156,6 +158,7 @@ class _Run:
         self.records = Records(registry, self.method, self.dense)
         self.repairer = Repairer(self.method.estimator, self.method.merger)
         self.final = FinalRepairs(self.repairer, self.method.repair)
+        self.guard: Tokens | None = None
         self.reports: list[CutReport] = []
         self.metrics: dict[str, float] = {}
 
@@ -166,6 +169,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
+        self.guard = self._guard(calibration, tokens, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -175,6 +179,7 @@ class _Run:
             self._cut_until_done(state, budget)
             self._repair_finally(state, tokens)
             self._measure(state, "objective_after")
+            self.metrics |= moved(state)
         finally:
             state.close()
         settle(state.model)
@@ -185,7 +190,7 @@ class _Run:
         }
         result = PruneResult(
             model=state.model.model,
-            plan=self.records.plan(state, budget, calibration.record(tokens)),
+            plan=self.records.plan(state, budget, calibration.record(tokens, self.guard)),
             metrics=self.metrics,
             reports=tuple(self.final.with_figures(report) for report in self.reports),
             repairs=tuple(self.final.reports),
@@ -193,6 +198,15 @@ class _Run:
         )
         self.hook.billhook_after_prune(result=result)
         return result
+
+    def _guard(
+        self, calibration: Calibration, tokens: Tokens, tokenizer: PreTrainedTokenizerBase | None
+    ) -> Tokens | None:
+        """Text of another kind that repairs are checked on; None where none is asked for, or nothing is repaired."""
+        rows = math.ceil(self.method.repair.guard * len(tokens.ids))
+        if not rows or not self.repairer.repairs:
+            return None
+        return guard_tokens(calibration, tokens, tokenizer, self.dense.model, rows=rows, progress=self._progress)
 
     def _cut_until_done(self, state: PruningState, budget: Budget) -> None:
         cuts = self.method.selector.select(state, budget)
@@ -262,6 +276,7 @@ class _Run:
             journal=journal,
             repair=self.method.repair,
             trials=(lambda state: TrialRepairs(state, self.repairer)) if tries else None,
+            guard=self.guard,
         )
 
     def _progress(self, stage: str, done: int, total: int | None) -> None:

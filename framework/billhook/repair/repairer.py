@@ -12,6 +12,7 @@ from billhook.plans.report import CutReport
 from billhook.regression.linear_map import LinearMap
 from billhook.regression.regression import Regression
 from billhook.repair.figures import measure
+from billhook.repair.guarding import guarded
 from billhook.repair.streamed_regression import StreamedRegression
 from billhook.roles.estimator import Estimator, Needs
 
@@ -69,14 +70,20 @@ class Repairer:
             figures = measure(cut, site, regression, linear_map)
         finally:
             regression.close()
-        return (linear_map, figures) if figures.helps else (None, figures)
+        return (linear_map, figures) if figures.helps else (None, attrs.evolve(figures, made=False))
 
     def estimate(self, regression: Regression) -> LinearMap | None:
-        """The estimator's answer; raises :class:`SingularProblem` if it is not finite."""
+        """The estimator's answer, or what of it does no harm on text of another kind; None to leave things as they are.
+
+        Raises:
+            SingularProblem: it is not finite.
+        """
         linear_map = self.estimator.estimate(regression)
-        if linear_map is not None and not all_finite(linear_map.weight):
+        if linear_map is None:
+            return None
+        if not all_finite(linear_map.weight):
             raise SingularProblem(f"The estimator {self.estimator!r} gave a map that is not finite. Use another one.")
-        return linear_map
+        return guarded(regression, linear_map)
 
     def _known(self, state: PruningState, site: RepairSite | None) -> LinearMap | None:
         """The map of an estimator that needs no data; None where no layer could carry it."""

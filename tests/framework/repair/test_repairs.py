@@ -320,7 +320,8 @@ def test_what_is_repaired_at_the_end_is_reported() -> None:
     donors = {cuts[0]: final[1], cuts[1]: final[0], cuts[2]: final[0]}
     for report in result.reports:
         for name in attrs.fields_dict(SiteReport):
-            assert getattr(report, name) == getattr(donors[report.cut], name), name
+            shown, measured = getattr(report, name), getattr(donors[report.cut], name)
+            assert shown == measured or (shown != shown and measured != measured), name
 
 
 def test_a_cut_whose_donor_goes_counts_on_the_donor_of_that_cut() -> None:
