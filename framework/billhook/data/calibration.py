@@ -15,9 +15,10 @@ from billhook.data.blend import Blend, Part, allocate, keep, largest_remainder
 from billhook.data.pool import Pool
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
+from billhook.data.shipped import TEXTS, kinds_of, shipped_rows
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
-from billhook.data.text_source import BUILTIN, documents
+from billhook.data.text_source import documents
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
@@ -32,23 +33,25 @@ class Calibration:
     """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
 
     Attributes:
-        source: ``"builtin"`` (English text that needs no download), a text or JSONL file, a ``datasets`` name or
-            object, a list of strings, or ready token batches (then the rest of the options is unused): tensors of
-            ids or mappings with ``input_ids``, in a list, a generator or a ``DataLoader``. Or text that the model
-            writes itself, ``"self"`` or a :class:`billhook.SelfGenerated`; or a :class:`billhook.Blend` of all these.
+        source: ``"texts"``, those of several kinds that come with billhook, or one kind of them (``"texts:web"``); a
+            text or JSONL file, a ``datasets`` name or object, a list of strings, or ready token batches (then the
+            rest of the options is unused): tensors of ids or mappings with ``input_ids``, in a list, a generator or a
+            ``DataLoader``. Or text that the model writes itself, ``"self"`` or a :class:`billhook.SelfGenerated`; or
+            ``"builtin"``, Python's own help, for tests; or a :class:`billhook.Blend` of all these.
         samples: rows of tokens wanted; with fewer at hand all are used, and a warning says so.
         seqlen: tokens in a row.
         seed: which rows are taken, and what the model writes.
         packing: ``"pack"`` joins all documents with blank lines and cuts the tokens into full rows; ``"pad"`` gives
             each document a row of its own, cut or padded on the right.
         chat_template: put every document through the tokenizer's chat template (plain text as a user's message), and
-            add no special tokens but the template's. In a blend, those of the other parts.
+            add no special tokens but the template's. In a blend, those of the other parts. The chats among the texts
+            that come with billhook go through it in any case, if there is one.
         guard: what ``source`` takes, of another kind of text: where repairs are checked (:attr:`Repair.guard` says on
             how much of it). If None, text that the model writes; where it has written the calibration text already,
             the one that comes with Python.
     """
 
-    source: object = attrs.field(default=BUILTIN, converter=keep)
+    source: object = attrs.field(default=TEXTS, converter=keep)
     samples: int = 128
     seqlen: int = 512
     seed: int = 0
@@ -150,12 +153,14 @@ class Calibration:
             return self._unwritten(source, tokenizer, model, progress)
         if (ready := _ready_tokens(source)) is not None:
             return Pool.of_rows(ready, ready.source, self.seed)
-        found, name = documents(source)
         if tokenizer is None:
             raise CalibrationError("Calibration text needs a tokenizer: give one, or ready token batches.")
         layout = TextLayout(
             tokenizer=tokenizer, seqlen=self.seqlen, packing=self.packing, chat_template=self.chat_template
         )
+        if kinds := kinds_of(source):
+            return Pool.of_rows(shipped_rows(kinds, layout), str(source), self.seed)
+        found, name = documents(source)
         return Pool.of_rows(layout.rows(found, name), name, self.seed)
 
     def _unwritten(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 from loguru import logger
 
-from billhook.data.self_generated import SELF, SelfGenerated
+from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.text_source import BUILTIN
 from billhook.errors import CalibrationError
 
@@ -51,6 +51,17 @@ def guard_tokens(
             raise
         logger.warning("Repairs are not checked on text of another kind, as there is none: {}", error)
         return None
+
+
+def refuse_unreadable_guard(calibration: Calibration, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Read the guard's text, unless the model is to write it, to find out now rather than after the work.
+
+    Raises:
+        CalibrationError: it cannot be had.
+    """
+    if calibration.guard is None or isinstance(named(calibration.guard), SelfGenerated):
+        return
+    attrs.evolve(calibration, source=calibration.guard, samples=1, guard=None).tokenize(tokenizer)
 
 
 def _written_by_the_model(tokens: Tokens) -> bool:

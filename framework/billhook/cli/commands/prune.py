@@ -81,6 +81,7 @@ def command(
         typer.Option("--race", help="Search quicker: most candidates on little data.", rich_help_panel=STRATEGIES),
     ] = False,
     calibration: options.CalibrationSource = None,
+    guard: options.GuardSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
     seed: options.Seed = 0,
@@ -168,6 +169,7 @@ def command(
         seed=seed,
         packing=packing,
         chat_template=chat_template,
+        guard=guard,
     )
 
     with SearchJournal(kept_in) as kept, ProgressBars() as bars:
