@@ -49,6 +49,10 @@ class Calibration:
         guard: what ``source`` takes, of another kind of text: where repairs are checked (:attr:`Repair.guard` says on
             how much of it). If None, text that the model writes; where it has written the calibration text already,
             the one that comes with Python.
+        begin: begin every packed row with the tokens that the tokenizer puts before a text (``<bos>``), where it does
+            so: the model is used that way, and the first token of a row has activations far larger than the others.
+            Chats that go through a template begin as it writes them. If False, special tokens are only where the
+            tokenizer puts them: before the whole text, or before each document if they are padded.
     """
 
     source: object = attrs.field(default=TEXTS, converter=keep)
@@ -58,6 +62,7 @@ class Calibration:
     packing: Literal["pack", "pad"] = "pack"
     chat_template: bool = False
     guard: object = attrs.field(default=None, converter=keep)
+    begin: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.samples < 1:
@@ -119,6 +124,7 @@ class Calibration:
             seed=self.seed,
             packing=self.packing,
             chat_template=self.chat_template,
+            begin=self.begin,
             token_count=tokens.token_count,
             fingerprint=tokens.fingerprint,
             parts=tokens.parts,
@@ -136,6 +142,7 @@ class Calibration:
             packing=cast(Literal["pack", "pad"], record.packing),
             chat_template=record.chat_template,
             guard=None if record.guard is None else _guard_of(record.guard),
+            begin=record.begin,
         )
 
     def _parts(self) -> tuple[Part, ...]:
@@ -156,7 +163,11 @@ class Calibration:
         if tokenizer is None:
             raise CalibrationError("Calibration text needs a tokenizer: give one, or ready token batches.")
         layout = TextLayout(
-            tokenizer=tokenizer, seqlen=self.seqlen, packing=self.packing, chat_template=self.chat_template
+            tokenizer=tokenizer,
+            seqlen=self.seqlen,
+            packing=self.packing,
+            chat_template=self.chat_template,
+            begin=self.begin,
         )
         if kinds := kinds_of(source):
             return Pool.of_rows(shipped_rows(kinds, layout), str(source), self.seed)

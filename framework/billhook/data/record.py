@@ -35,7 +35,7 @@ class CalibrationRecord:
     SHA-256 over the token ids and mask that came out, so that another tokenizer or text is noticed. ``parts`` says
     what a blend is made of, and how the model wrote its own text; empty for a single text. ``guard`` is the text of
     another kind that repairs were checked on; None for none. It is not in ``fingerprint``: what a model writes differs
-    from machine to machine.
+    from machine to machine. ``begin`` is False in the plans of versions that knew no such option.
     """
 
     source: str
@@ -48,6 +48,7 @@ class CalibrationRecord:
     fingerprint: str
     parts: tuple[PartRecord, ...] = ()
     guard: PartRecord | None = None
+    begin: bool = False
 
     def __str__(self) -> str:
         if not self.token_count:

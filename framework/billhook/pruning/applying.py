@@ -101,6 +101,8 @@ def _data_for(
     data = calibration_of(plan) if calibration is None else Calibration.of(calibration)
     if data.guard is None and plan.calibration != NO_DATA:
         data = attrs.evolve(data, guard=calibration_of(plan).guard)
+    if not any_calibration and plan.calibration != NO_DATA:
+        data = attrs.evolve(data, begin=plan.calibration.begin)  # they must be the plan's data, so begin as those did
     tokens = data.tokenize(tokenizer, model)
     if not any_calibration and plan.calibration != NO_DATA:
         _refuse_other_data(plan.calibration, tokens.fingerprint)

@@ -87,6 +87,7 @@ def command(
     seed: options.Seed = 0,
     packing: options.Packing = "pack",
     chat_template: options.ChatTemplate = False,
+    begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
     cache_mib: options.CacheMib = None,
@@ -170,6 +171,7 @@ def command(
         packing=packing,
         chat_template=chat_template,
         guard=guard,
+        begin=begin,
     )
 
     with SearchJournal(kept_in) as kept, ProgressBars() as bars:
