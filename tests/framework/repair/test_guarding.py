@@ -172,14 +172,13 @@ def test_divergences_are_those_of_the_models_logits() -> None:
 
 
 def test_the_guards_rows_change_neither_cuts_nor_the_calibrations_fingerprint() -> None:
-    options = {"model": tiny_view(num_hidden_layers=6).model, "calibration": tiny_tokens(6, 10)}
+    model, data = tiny_view(num_hidden_layers=6).model, Calibration(source=tiny_tokens(6, 10), guard=OTHER)
     one, other = (
-        Pruner.following("billhook", repair=Repair(when="final", held_out=0.2, guard=share)).prune(
-            options["model"], calibration=Calibration(source=options["calibration"], guard=OTHER),
-            budget=Budget(parameters=0.1),
+        Pruner(repair=Repair(when="final", held_out=0.2, guard=share)).prune(
+            model, calibration=data, budget=Budget(parameters=0.1)
         )
         for share in (0.0, 0.5)
-    )  # fmt: skip
+    )
     assert one.plan.cuts == other.plan.cuts
     assert one.plan.calibration.fingerprint == other.plan.calibration.fingerprint
 
