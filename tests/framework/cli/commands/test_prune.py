@@ -125,8 +125,8 @@ def test_without_a_recipe_what_is_named_stands_beside_the_default_ones(
     plan = run("prune", checkpoint, "--dry-run", *named, "--json", *data).data["plan"]
     own, registry = recipe(DEFAULT_RECIPE), default_registry()
     assert plan["selector"]["name"] == "billhook:window-distance"
-    assert plan["estimator"] == attrs.asdict(registry.spec("estimator", own.estimator))
-    assert plan["merger"] == attrs.asdict(registry.spec("merger", own.merger))
+    assert plan["estimator"] == registry.spec("estimator", own.estimator).to_data()
+    assert plan["merger"] == registry.spec("merger", own.merger).to_data()
     assert plan["repair"] == attrs.asdict(own.repair)
 
 
