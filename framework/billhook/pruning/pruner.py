@@ -18,6 +18,7 @@ from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
 from billhook.data.tokens import Tokens
 from billhook.model.view import ModelView
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
@@ -172,6 +173,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
+        refuse_unknown_ids(self.dense.model, tokens.ids)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
