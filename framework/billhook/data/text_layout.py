@@ -55,7 +55,7 @@ class TextLayout:
 
     def _text(self, document: Document) -> str:
         if self.chat_template:
-            return _templated(document, self.tokenizer)
+            return templated_text(document, self.tokenizer)
         return document if isinstance(document, str) else "\n".join(message["content"] for message in document)
 
     def _packed(self, texts: list[str], name: str) -> Tokens:
@@ -88,7 +88,7 @@ def tokenize_whole(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bo
     return torch.tensor(encode([text], tokenizer, special=special)[0], dtype=torch.long)
 
 
-def _templated(document: Document, tokenizer: PreTrainedTokenizerBase) -> str:
+def templated_text(document: Document, tokenizer: PreTrainedTokenizerBase) -> str:
     """A chat, or text as a user's message, the way the tokenizer's chat template writes it."""
     if not getattr(tokenizer, "chat_template", None):
         raise CalibrationError("The tokenizer has no chat template: leave out chat_template=True.")

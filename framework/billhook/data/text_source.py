@@ -17,6 +17,9 @@ BUILTIN = "builtin"
 BUILTIN_EVALUATION = "builtin:evaluation"
 """The rest of it, for measuring."""
 
+NAMES = ("texts", "self", BUILTIN, BUILTIN_EVALUATION)
+"""Sources that are neither a file nor a data set."""
+
 TEXT_FIELDS = ("text", "content", "document")
 """Fields of a record that hold plain text, in order of preference."""
 
@@ -169,13 +172,11 @@ def _refuse_absent(dataset: str, name: str) -> None:
         return
     answer, reason = hub.ask(dataset, "README.md", "dataset")
     if answer == "no such name":
-        raise CalibrationError(
-            f"Neither a file nor a data set is called {name!r}.{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
-        )
+        raise CalibrationError(f"Neither a file nor a data set is called {name!r}.{did_you_mean(name, NAMES)}")
     if answer == "unreachable" and not hub.is_cached(dataset, "README.md", "dataset"):
         raise CalibrationError(
             f"Neither a file nor a data set is called {name!r}: it is not in the hub's cache on this machine, and the "
-            f"hub cannot be asked ({reason}).{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
+            f"hub cannot be asked ({reason}).{did_you_mean(name, NAMES)}"
         )
 
 

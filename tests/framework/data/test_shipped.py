@@ -21,9 +21,9 @@ def layout(*, chats: bool = False) -> TextLayout:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_a_dozen_documents_of_some_length(kind: str) -> None:
+def test_every_kind_has_some_documents(kind: str) -> None:
     found = shipped(kind)
-    assert len(found) >= 12
+    assert len(found) >= 10
     texts = [d if isinstance(d, str) else "".join(m["content"] for m in d) for d in found]
     assert all(text == text.strip("\n") and text.strip() for text in texts)
     assert "%%" not in "".join(texts)
