@@ -6,9 +6,9 @@ import functools
 import inspect
 import numbers
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import attrs
 
@@ -42,7 +42,7 @@ def _with(validator: Callable[..., Any] | None) -> Callable[..., Any]:
 
 
 def _refuse_other_kinds(instance: object, field: attrs.Attribute[Any], value: object) -> None:
-    kind = _kinds(type(instance)).get(field.name, Any)
+    kind = _kinds(cast("Hashable", type(instance))).get(field.name, Any)
     refuse_other_kind(value, kind, f"The {field.alias or field.name!r} of {type(instance).__name__}")
 
 
@@ -62,10 +62,10 @@ def shown(value: object, limit: int = 100) -> str:
 
 
 @functools.cache
-def _kinds(cls: type) -> dict[str, Any]:
+def _kinds(cls: Hashable) -> dict[str, Any]:
     """The annotations of the class as objects; those that name what is not loaded are left out."""
     kinds: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
+    for base in reversed(cast("type", cls).__mro__):
         names = {**vars(sys.modules[base.__module__]), **vars(base)} if base.__module__ in sys.modules else {}
         for name, said in inspect.get_annotations(base).items():
             try:
