@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-from loguru import logger
 from transformers import PreTrainedModel
 
 from billhook.activations.activation_cache import CacheBudget
@@ -20,6 +19,7 @@ from billhook.data.calibration import Calibration
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.tokens import Tokens
 from billhook.errors import InvalidConfig
+from billhook.log import logger
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
