@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-from loguru import logger
 
 from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.text_source import BUILTIN
 from billhook.errors import CalibrationError
+from billhook.log import logger
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

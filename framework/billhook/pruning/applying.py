@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
-from loguru import logger
 
 from billhook.cuts.cut import Cut
 from billhook.data.calibration import Calibration
 from billhook.data.record import NO_DATA, CalibrationRecord
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidPlan
+from billhook.log import logger
 from billhook.plans.budget import Budget
 from billhook.plans.plan import Plan, refuse_other_model
 from billhook.plans.strategy_spec import StrategySpec
@@ -28,6 +28,7 @@ from billhook.roles.objective import Objective
 from billhook.roles.role import Role, Strategy
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
+from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,6 +86,7 @@ def apply(
             f"What is applied is a Plan; got {type(plan).__name__}. Read one with Plan.load(path), or make one of a "
             f"published result: published.plan(model)."
         )
+    refuse_other_kind(pruner, Pruner | None, "The 'pruner' of apply")
     refuse_other_model(plan, model)
     redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts), recipe=None)
     tell_differences(plan, redone, Pruner() if pruner is None else pruner, model)

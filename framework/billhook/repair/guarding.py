@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-from loguru import logger
 
+from billhook.log import logger
 from billhook.regression.linear_map import LinearMap
 from billhook.repair.divergence import divergences
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import attrs
 
-from billhook import Objective, Predictions, hookimpl, summed_divergence
+from billhook import Objective, Predictions, hookimpl, summed_divergence, typed
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class KLDivergence(Objective):
     """Mean over tokens of KL(dense ‖ pruned) in nats: 0 for the dense model itself.
 
