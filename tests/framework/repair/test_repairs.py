@@ -274,7 +274,7 @@ def test_a_repair_that_does_not_help_on_held_out_tokens_is_not_made(when: Any) -
         ({"target": "past"}, "'target' of Repair must be one of dense, present, halfway; got 'past'"),
         ({"weights": "heavy"}, "'weights' of Repair must be one of equal, residual, stream; got 'heavy'"),
         ({"held_out": 0.6}, "'held_out' of Repair must lie between 0 and 0.5; got 0.6"),
-        ({"closing": -1}, "'closing' of Repair must not be negative; got -1"),
+        ({"closing": -1}, "'closing' of Repair must not be negative, nor above 100; got -1"),
     ],
 )
 def test_options_outside_their_range_are_refused(options: dict[str, object], message: str) -> None:
