@@ -17,6 +17,7 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
 from billhook.data.tokens import Tokens
+from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.weights import refuse_unusable
 from billhook.plans.budget import Budget
@@ -149,8 +150,9 @@ class _Run:
     """One call of :meth:`Pruner.prune`: the loop, and the clock."""
 
     def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
-        self.dense = registry.view(model)  # the state works on copies of it
+        view = registry.view(model)
         refuse_unusable(model)
+        self.dense = without_rounding(view)  # the state works on copies of it
         self.pruner, self.hook = pruner, registry.hook
         self.method = _method_of(pruner, registry)
         self.records = Records(registry, self.method, self.dense)
@@ -273,6 +275,16 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def without_rounding(view: ModelView) -> ModelView:
+    """The model itself, or a copy in which what a cast has rounded is exact again; see :func:`renew_buffers`."""
+    if not has_rounded_buffers(view.model):
+        return view
+    logger.info("the model was cast by .to(): its {} buffers are made anew in the result", view.model.dtype)
+    exact = view.copy()
+    renew_buffers(exact.model)
+    return exact
 
 
 def _method_of(pruner: Pruner, registry: Registry) -> Method:
