@@ -16,8 +16,9 @@ from billhook.data.text_source import BUILTIN_EVALUATION, documents
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import summed_loss
+from billhook.model.acceptance import refuse_unmeasurable
 from billhook.model.mode import eval_mode
-from billhook.model.positions import refuse_long_rows
+from billhook.model.positions import refuse_long_rows, refuse_unknown_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,14 +76,18 @@ def evaluate(
         it was measured on.
 
     Raises:
-        CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
+        CalibrationError: the text is missing, empty, or shorter than one row, rows are longer than the model takes, or
+            hold ids that it does not have.
+        UnsupportedArchitecture: a model of transformers that is no causal language model.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
+    refuse_unmeasurable(model)
     rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens, begin=begin)
     count, seqlen = rows.ids.shape
     if seqlen < 2 or not bool(rows.keep.all()):
         raise CalibrationError("Rows to evaluate on hold at least two tokens and no padding, as held_out makes them.")
     refuse_long_rows(model, seqlen)
+    refuse_unknown_ids(model, rows.ids, tokenizer)
     total = 0.0
     with eval_mode(model):
         for number, row in enumerate(rows.ids.split(1), 1):

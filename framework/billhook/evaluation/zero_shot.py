@@ -20,8 +20,9 @@ from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import summed_loss
 from billhook.evaluation.task import Task, read_task
 from billhook.evaluation.task_accuracy import TaskAccuracy
+from billhook.model.acceptance import refuse_unmeasurable
 from billhook.model.mode import eval_mode
-from billhook.model.positions import position_limit
+from billhook.model.positions import position_limit, refuse_unknown_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,9 +58,11 @@ def accuracy(
     """
     if batch_tokens < 1:
         raise InvalidConfig(f"The 'batch_tokens' of an accuracy must be at least 1; got {batch_tokens}.")
+    refuse_unmeasurable(model)
     asked = (task if isinstance(task, Task) else read_task(task)).first(limit)
     rows = _rows(asked, tokenizer)
     _refuse_long_questions(model, asked.name, rows)
+    refuse_unknown_ids(model, torch.tensor(sorted({number for row in rows for number in row.ids})), tokenizer)
     found = [math.nan] * len(rows)
     done = 0
     with eval_mode(model):

@@ -48,6 +48,14 @@ def refuse_no_language_model(model: object) -> None:
         raise UnsupportedArchitecture(f"The model is a {kind}; only causal language models can be pruned.")
 
 
+def refuse_unmeasurable(model: object) -> None:
+    """Raise :class:`UnsupportedArchitecture` for a model of transformers whose logits are not over its tokens."""
+    if isinstance(model, PreTrainedModel) and not _predicts_tokens(model):
+        raise UnsupportedArchitecture(
+            f"The model is a {type(model).__name__}; only causal language models can be measured."
+        )
+
+
 def refuse_changed(model: PreTrainedModel) -> None:
     """Turn away a model that is not, or not only, what its class builds from its config.
 
@@ -67,7 +75,7 @@ def refuse_changed(model: PreTrainedModel) -> None:
                 f"on the result."
             )
     if getattr(model.config, "return_dict", True) is False:
-        raise UnusableModel("The model returns tuples (config.return_dict is False). Set model.config.return_dict = True.")
+        raise UnusableModel("The model returns tuples, and no logits by name: set model.config.return_dict = True.")
     _refuse_other_weights(model)
 
 
@@ -109,7 +117,7 @@ def rebound(module: nn.Module, twin: nn.Module) -> None:
 def _predicts_tokens(model: PreTrainedModel) -> bool:
     for config_class in type(model.config).__mro__:
         if config_class in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
-            expected = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
+            expected: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
             return isinstance(model, expected)
     return model.get_output_embeddings() is not None
 
@@ -141,8 +149,8 @@ def _refuse_other_weights(model: PreTrainedModel) -> None:
     for name, shape in ours.items():
         if shape != theirs[name]:
             raise UnusableModel(
-                f"The weight {name} is {list(shape)}, and {list(theirs[name])} by the model's config. Make model.config "
-                f"say what the model is."
+                f"The weight {name} is {list(shape)}, and {list(theirs[name])} by the model's config. Make "
+                f"model.config say what the model is."
             )
 
 

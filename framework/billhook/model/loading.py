@@ -27,6 +27,7 @@ from billhook.errors import (
     InvalidConfig,
     ModelNotFound,
     UnsupportedArchitecture,
+    UnusableModel,
     did_you_mean,
     first_line,
 )
@@ -34,7 +35,7 @@ from billhook.model.acceptance import other_head
 from billhook.model.weights import refuse_unusable
 from billhook.reading.config_file import quantisation, read_config, refuse_quantised
 from billhook.reading.gguf_header import GGUFHeader, read_header
-from billhook.reading.gguf_weights import ROPE_FACTORS, refuse_unplaced, stretched
+from billhook.reading.gguf_weights import ROPE_FACTORS, stretched, unplaced_tensors
 from billhook.reading.loading_report import refuse_incomplete
 from billhook.reading.one_line import in_one_line
 from billhook.reading.tokenizer_files import read_tokenizer
@@ -144,7 +145,9 @@ class ModelSource:
         if not self.measured:
             refuse_quantised(self.name, config)
         if head := other_head(config):
-            raise UnsupportedArchitecture(f"The model {self.name} is a {head}; only causal language models can be pruned.")
+            raise UnsupportedArchitecture(
+                f"The model {self.name} is a {head}; only causal language models can be pruned."
+            )
         return config
 
     def skeleton(self) -> PreTrainedModel | None:
@@ -189,6 +192,16 @@ class ModelSource:
             return read_tokenizer(self.tokenizer_place, self.tokenizer_place, {"trust_remote_code": False})
         gguf = {"gguf_file": self.gguf} if self.gguf else {}
         return read_tokenizer(self.name, self.place, {**gguf, **self._options})
+
+    def tokenizer_if_any(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer, or None where there is none that can be read: for work that tokenises no text."""
+        if self.tokenizer_place is not None:
+            return self.tokenizer()
+        try:
+            return self.tokenizer()
+        except (ModelNotFound, UnusableModel) as error:
+            logger.info("{}", error)
+            return None
 
     def model(self) -> PreTrainedModel:
         """The model, weights checked, in eval mode, on its device."""
@@ -235,8 +248,8 @@ class ModelSource:
                     **self._options,
                 )
             )
-        refuse_incomplete(self.name, loaded, info, "GGUF file")
-        refuse_unplaced(self.name, loaded, header)
+        unplaced = unplaced_tensors(loaded, header)  # transformers passes over them, and reports none
+        refuse_incomplete(self.name, loaded, {**info, "unexpected_keys": unplaced}, "GGUF file")
         if ROPE_FACTORS in header.tensors:
             loaded.config.rope_parameters = stretched(self.name, loaded, _gguf_tensor(file, ROPE_FACTORS))
         return _without_quantisation(loaded, DTYPES.get(self.dtype, torch.bfloat16), file.stem)
@@ -296,7 +309,9 @@ def _tokenizer_place(name: str) -> str:
     if path.is_dir():
         return str(path)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelNotFound(f"There is no tokenizer {name!r}: it is a folder with tokenizer files, or a name on the hub.")
+        raise ModelNotFound(
+            f"There is no tokenizer {name!r}: it is a folder with tokenizer files, or a name on the hub."
+        )
     return name
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import init_empty_weights  # type: ignore[import-untyped] # it ships no types
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -23,7 +22,7 @@ def skeleton_of(model: PreTrainedModel) -> PreTrainedModel | None:
     """
     try:
         with init_empty_weights(include_buffers=False), _default_dtype(model.dtype):
-            return cast(PreTrainedModel, type(model)(copy.deepcopy(model.config)))
+            return type(model)(copy.deepcopy(model.config))
     except Exception:
         # somebody's own class may raise anything; what is asked of the skeleton is then left to the comparison of
         # the saved checkpoint

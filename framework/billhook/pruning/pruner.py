@@ -17,6 +17,7 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
 from billhook.data.tokens import Tokens
+from billhook.model.positions import refuse_unknown_ids
 from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.weights import refuse_unusable
@@ -168,6 +169,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
+        refuse_unknown_ids(self.dense.model, tokens.ids, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:

@@ -111,7 +111,7 @@ def _forget_plain_quantisation(config: PreTrainedConfig) -> None:
     plain = isinstance(found, Mapping) and (
         found.get("quant_method") == "compressed-tensors"
         and not found.get("config_groups")
-        and (found.get("sparsity_config") or {}).get("format", "dense") == "dense"
+        and (found.get("sparsity_config") or {}).get("format") == "dense"
     )
     if plain or not found:
         vars(config).pop("quantization_config", None)

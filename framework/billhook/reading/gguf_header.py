@@ -73,7 +73,8 @@ class GGUFHeader:
     @property
     def end(self) -> int:
         """Bytes that the file must have."""
-        return self.data_start + max((t.offset + t.size for t in self.tensors.values() if t.size is not None), default=0)
+        ends = (tensor.offset + tensor.size for tensor in self.tensors.values() if tensor.size is not None)
+        return self.data_start + max(ends, default=0)
 
 
 def read_header(name: str, file: Path) -> GGUFHeader:
@@ -105,9 +106,7 @@ def _refuse_other_layers(name: str, header: GGUFHeader) -> None:
     if beyond := sorted(n for n in header.layers if n >= count):
         raise UnusableModel(
             f"The GGUF file {name} has more layers than its header says ({header.architecture}.block_count {count}): "
-            f"blk.{beyond[0]}"
-            + (f" and {len(beyond) - 1} more" if beyond[1:] else "")
-            + " would be lost."
+            f"blk.{beyond[0]}" + (f" and {len(beyond) - 1} more" if beyond[1:] else "") + " would be lost."
         )
     if len(header.layers) < count:
         lacking = next(n for n in range(count) if n not in header.layers)

@@ -16,19 +16,11 @@ from billhook.reading.gguf_header import GGUFHeader
 ROPE_FACTORS = "rope_freqs.weight"
 """By what rotary frequencies are divided, ``[head_dim / 2]``: how Llama 3.1 and later stretch positions."""
 
-NAMED = 3
 
-
-def refuse_unplaced(name: str, model: PreTrainedModel, header: GGUFHeader) -> None:
-    """Raise :class:`UnusableModel` for tensors of the file that have no place in ``model``, which was loaded from it."""
+def unplaced_tensors(model: PreTrainedModel, header: GGUFHeader) -> list[str]:
+    """The tensors of a file that have no place in ``model``, which was loaded from it."""
     known = set(_known(model, header)) | {ROPE_FACTORS}
-    unplaced = [tensor for tensor in header.tensors if tensor not in known]
-    if unplaced:
-        more = f" and {len(unplaced) - NAMED} more" if len(unplaced) > NAMED else ""
-        raise UnusableModel(
-            f"The GGUF file {name} holds tensors that a {type(model).__name__} does not have, and that would be lost: "
-            f"{', '.join(unplaced[:NAMED])}{more}."
-        )
+    return [tensor for tensor in header.tensors if tensor not in known]
 
 
 def _known(model: PreTrainedModel, header: GGUFHeader) -> Iterator[str]:

@@ -38,9 +38,9 @@ def refuse_incomplete(name: str, model: PreTrainedModel, info: Mapping[str, Any]
     Raises:
         UnusableModel: names the first weights, and says what they are.
     """
-    missing = sorted(info.get("missing_keys", ()))
-    unknown = unexpected(model, info.get("unexpected_keys", ()))
-    if unknown and (what := _what_they_are(model, unknown)):
+    missing = sorted(info.get("missing_keys") or ())
+    unknown = unexpected(model, info.get("unexpected_keys") or ())
+    if kind == "checkpoint" and unknown and (what := _what_they_are(model, unknown)):
         raise UnusableModel(f"The {kind} {name} {what}")
     if missing:
         raise UnusableModel(
@@ -49,7 +49,7 @@ def refuse_incomplete(name: str, model: PreTrainedModel, info: Mapping[str, Any]
             + (f", and holds {_some(unknown)}, which a {_class(model)} does not have" if unknown else "")
             + "."
         )
-    if mismatched := sorted(info.get("mismatched_keys", ()), key=str):
+    if mismatched := sorted(info.get("mismatched_keys") or (), key=str):
         refuse_mismatched(name, mismatched, kind)
     if unknown:
         raise UnusableModel(

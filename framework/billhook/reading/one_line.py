@@ -29,9 +29,7 @@ def in_one_line(name: str) -> Iterator[None]:
     except (BillhookError, MemoryError):
         raise
     except ImportError as error:
-        raise UnusableModel(
-            f"The model {name} needs a package that is not installed: {first_line(error)}"
-        ) from error
+        raise UnusableModel(f"The model {name} needs a package that is not installed: {first_line(error)}") from error
     except Exception as error:
         raise unloadable(name, error) from error
 

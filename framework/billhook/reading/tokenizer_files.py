@@ -39,10 +39,12 @@ def read_tokenizer(name: str, place: str, options: Mapping[str, Any]) -> PreTrai
 def _refuse_sentencepiece(name: str, place: str, error: Exception) -> None:
     """transformers names tiktoken where a SentencePiece model alone is there, which could not read it either."""
     folder = Path(place)
-    only_pieces = any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file()
-    says_so = any(word in str(error).lower() for word in ("sentencepiece", "tiktoken", "protobuf"))
+    if folder.is_dir():
+        pieces = any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file()
+    else:
+        pieces = any(word in str(error).lower() for word in ("sentencepiece", "tiktoken", "protobuf"))
     missing = [package for package, module in _PACKAGES.items() if not _is_here(module)]
-    if missing and (only_pieces or says_so):
+    if missing and pieces:
         raise UnusableModel(
             f"The tokenizer of {name} is a SentencePiece model, which takes the packages sentencepiece and protobuf: "
             f"pip install sentencepiece protobuf (not here: {' and '.join(missing)})."
