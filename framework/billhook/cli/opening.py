@@ -15,8 +15,9 @@ from billhook.activations.activation_cache import MIB, CacheBudget
 from billhook.data.calibration import Calibration
 from billhook.data.tokens import Tokens
 from billhook.model import loading
-from billhook.model.positions import refuse_long_rows, refuse_unknown_ids
+from billhook.model.positions import refuse_long_rows
 from billhook.model.view import ModelView
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.plugins.registry import default_registry
 from billhook.progress import Progress, silent
 

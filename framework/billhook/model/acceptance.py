@@ -33,7 +33,7 @@ def other_head(config: PreTrainedConfig) -> str | None:
     return next((str(name) for name in wrote if name in names), None) if isinstance(wrote, list) else None
 
 
-def refuse_no_language_model(model: object) -> None:
+def refuse_unprunable(model: object) -> None:
     """Raise :class:`UnsupportedArchitecture` for what is no causal language model of transformers itself."""
     kind = type(model).__name__
     if type(model).__module__.partition(".")[0] == "peft":

@@ -1,9 +1,9 @@
-"""Which rows of tokens a model takes: how long they may be, and which ids it knows."""
+"""How long the rows of tokens may be that a model takes."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel
 
 from billhook.errors import CalibrationError
 
@@ -28,29 +28,3 @@ def refuse_long_rows(model: PreTrainedModel, seq: int) -> None:
             f"Rows of {seq} tokens are too long: this {model.config.model_type} model has {limit} positions. "
             f"Use a smaller seqlen."
         )
-
-
-def refuse_unknown_ids(model: PreTrainedModel, ids: Tensor, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-    """Turn away tokens that the model has no embedding for.
-
-    Args:
-        model: with its weights or without.
-        ids: of any shape.
-        tokenizer: that made them; None for ready ids.
-
-    Raises:
-        CalibrationError: an id is negative, or not below the number of embeddings; names it, and the token.
-    """
-    count = next(model.get_input_embeddings().parameters()).shape[0]
-    if not ids.numel() or (int(ids.min()) >= 0 and int(ids.max()) < count):
-        return
-    strange = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
-    if tokenizer is None:
-        raise CalibrationError(
-            f"The tokens hold the id {strange}, but the model has {count} embeddings, ids 0 to {count - 1}. They are "
-            f"another model's, or its embeddings were not resized."
-        )
-    raise CalibrationError(
-        f"The tokenizer makes the id {strange} ({tokenizer.convert_ids_to_tokens(strange)!r}), but the model has "
-        f"{count} embeddings. Take the tokenizer that belongs to it, or model.resize_token_embeddings(len(tokenizer))."
-    )

@@ -10,7 +10,7 @@ from billhook.cuts.drop_branch import DropBranch
 from billhook.cuts.drop_layers import DropLayers
 from billhook.cuts.uniform import can_be_uniform
 from billhook.errors import InvalidConfig
-from billhook.model.acceptance import refuse_changed, refuse_no_language_model
+from billhook.model.acceptance import refuse_changed, refuse_unprunable
 from billhook.model.branch import Branch
 from billhook.model.view import ModelView
 from billhook.plans.budget import Budget
@@ -21,7 +21,7 @@ from billhook.roles.selector import Selector
 
 def refuse_no_model(model: object) -> None:
     """Raise for what is no model that can be pruned: a name, a classifier, LoRA layers, a ``forward`` of its own."""
-    refuse_no_language_model(model)
+    refuse_unprunable(model)
     refuse_changed(cast(PreTrainedModel, model))
 
 

@@ -69,7 +69,8 @@ def command(
     from billhook.evaluation.perplexity import evaluate, held_out
     from billhook.evaluation.zero_shot import accuracy
     from billhook.model import loading
-    from billhook.model.positions import refuse_long_rows, refuse_unknown_ids
+    from billhook.model.positions import refuse_long_rows
+    from billhook.model.vocabulary import refuse_unknown_ids
 
     sources = [source for source in text or ["builtin:evaluation"] if source != NO_TEXT]
     if not sources and not task:
