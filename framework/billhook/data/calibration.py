@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
-from loguru import logger
 from transformers import PreTrainedModel
 
 from billhook.data.blend import Blend, Part, allocate, largest_remainder
@@ -22,6 +21,7 @@ from billhook.data.text_source import BUILTIN, documents
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
+from billhook.log import logger
 from billhook.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from loguru import logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, first_line
+from billhook.log import logger
 
 TABLES = ("to_dicts", "to_pylist")
 """How the tables of polars and Arrow give their rows as mappings."""

@@ -13,7 +13,6 @@ from typing import Any, cast
 import attrs
 import torch
 from gguf import GGUFReader
-from loguru import logger
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -31,6 +30,7 @@ from billhook.errors import (
     did_you_mean,
     first_line,
 )
+from billhook.log import logger
 from billhook.model.acceptance import other_head
 from billhook.model.weights import refuse_unusable
 from billhook.reading.config_file import quantisation, read_config, refuse_quantised

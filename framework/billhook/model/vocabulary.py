@@ -10,7 +10,7 @@ from billhook.model.acceptance import refuse_unmeasurable
 
 
 def refuse_no_language_model(model: object) -> None:
-    """Raise :class:`UnsupportedArchitecture` for what has no token embedding, or no logits over tokens (classifiers)."""
+    """Raise :class:`UnsupportedArchitecture` for what has no token embedding, or no logits over tokens."""
     if not isinstance(model, nn.Module) or not hasattr(model, "get_input_embeddings"):
         raise UnsupportedArchitecture(
             f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loguru import logger
+from billhook.log import logger
 
 COSINE, IRLS = "billhook:cosine", "billhook:cosine-irls"
 """Before, both were ``cosine``, told apart by its option ``optimizer``."""

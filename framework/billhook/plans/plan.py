@@ -15,6 +15,7 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.errors import InvalidPlan
+from billhook.foreign_text import harmless
 from billhook.heterogeneous.configuration_billhook import family_of
 from billhook.json_values import explain, strict_converter
 from billhook.model.view import ModelView
@@ -103,15 +104,14 @@ class Plan:
             raise InvalidPlan(f"The 'tokens_per_batch' of a plan must be at least 1; got {self.tokens_per_batch}.")
 
     def __str__(self) -> str:
-        return "\n".join(
-            (
-                f"Plan for {self.model.name or self.model.model_type}: {self.model.layer_count} layers, "
-                f"{self.model.parameter_count:,} parameters",
-                f"  drop      {', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
-                f"  with      {self.selector} -> {self.estimator} -> {self.merger}",
-                f"  on        {self.calibration}",
-            )
+        lines = (
+            f"Plan for {self.model.name or self.model.model_type}: {self.model.layer_count} layers, "
+            f"{self.model.parameter_count:,} parameters",
+            f"  drop      {', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
+            f"  with      {self.selector} -> {self.estimator} -> {self.merger}",
+            f"  on        {self.calibration}",
         )
+        return "\n".join(map(harmless, lines))
 
     def to_json(self) -> str:
         """The plan as JSON, indented, keys in a fixed order."""

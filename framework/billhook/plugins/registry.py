@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import cattrs
 import pluggy
-from loguru import logger
 
 from billhook.errors import (
     InvalidConfig,
@@ -23,6 +22,7 @@ from billhook.errors import (
 )
 from billhook.heterogeneous.configuration_billhook import family_of
 from billhook.json_values import build
+from billhook.log import logger
 from billhook.model.adapter import Adapter
 from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
-from loguru import logger
 
 from billhook.cuts.cut import Cut
 from billhook.data.calibration import Calibration
 from billhook.data.record import NO_DATA, CalibrationRecord
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidPlan
+from billhook.log import logger
 from billhook.plans.budget import Budget
 from billhook.plans.plan import Plan, refuse_other_model
 from billhook.plans.strategy_spec import StrategySpec

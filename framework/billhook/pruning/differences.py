@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from loguru import logger
-
+from billhook.log import logger
 from billhook.model.weights import fingerprint
 from billhook.plans.plan import Plan
 from billhook.plans.strategy_spec import StrategySpec

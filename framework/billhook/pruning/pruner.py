@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from loguru import logger
 from transformers import PreTrainedModel
 
 from billhook.activations.activation_cache import CacheBudget
@@ -17,6 +16,7 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
 from billhook.data.tokens import Tokens
+from billhook.log import logger
 from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ _PARTS = {
 _WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
-def tiny_llama(**config: object) -> PreTrainedModel:
+def tiny_llama(**config: Any) -> PreTrainedModel:
     """Without biases, which GGUF's Llamas do not have."""
     return tiny_model("llama", attention_bias=False, mlp_bias=False, **config)
 
