@@ -23,12 +23,13 @@ from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
 from billhook.log import logger
 from billhook.progress import Progress, silent
+from billhook.value_kinds import shown, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Calibration:
     """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
 
@@ -63,6 +64,13 @@ class Calibration:
             raise InvalidConfig(f"The 'samples' of Calibration must be at least 1; got {self.samples}.")
         if self.seqlen < 2:
             raise InvalidConfig(f"The 'seqlen' of Calibration must be at least 2; got {self.seqlen}.")
+        if not -(2**63) <= self.seed < 2**64:
+            raise InvalidConfig(f"The 'seed' of Calibration must lie between -2^63 and 2^64; got {shown(self.seed)}.")
+        if max(self.samples, self.seqlen) >= 2**31:
+            raise InvalidConfig(
+                f"The 'samples' and 'seqlen' of Calibration must be below 2^31; got {shown(self.samples)} "
+                f"and {shown(self.seqlen)}."
+            )
         if self.packing not in ("pack", "pad"):
             raise InvalidConfig(f"The 'packing' of Calibration must be 'pack' or 'pad'; got {self.packing!r}.")
         if self.chat_template and isinstance(named(self.source), SelfGenerated):

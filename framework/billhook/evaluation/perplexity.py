@@ -21,6 +21,7 @@ from billhook.evaluation.loss import summed_loss
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
 from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
+from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,6 +122,8 @@ def held_out(
     source = keep(text)
     if (ready := ready_tokens(source)) is not None:
         return ready
+    for name, value in (("seqlen", seqlen), ("tokens", tokens)):
+        refuse_other_kind(value, int, f"The {name!r} of an evaluation")
     if seqlen < 2:
         raise InvalidConfig(f"The 'seqlen' of an evaluation must be at least 2; got {seqlen}.")
     found, name = documents(source)

@@ -156,7 +156,7 @@ def command(
     settings = parse_settings(setting or [])
     if recipe is None:
         refuse_layers(names["selector"], budget)
-    followed = default_registry().recipe(recipe or DEFAULT_RECIPE)
+    followed = default_registry().recipe(DEFAULT_RECIPE if recipe is None else recipe)
     chosen = _strategies(followed, names, settings, spans, uniform=uniform, race=race)
     pruner = Pruner.following(
         followed, **chosen, repair=repair_with(settings, followed.repair), cache=opening.cache_budget(cache_mib)
