@@ -154,8 +154,8 @@ def _refuse_mute(cls: type[Cut]) -> None:
     telling = ("branches", "narrowed", "touched")
     if all(getattr(cls, name) is getattr(Cut, name) for name in telling):
         raise PluginError(
-            f"The kind of cut {cls.__name__} does not say what it touches, so no hook could veto it. Give it one of the "
-            f"properties {', '.join(telling)}."
+            f"The kind of cut {cls.__name__} does not say what it touches, so no hook could veto it. Give it one of "
+            f"the properties {', '.join(telling)}."
         )
 
 

@@ -361,6 +361,14 @@ def test_an_object_adds_its_strategies_to_a_registry_of_its_own() -> None:
     assert "mine" not in REGISTRY.names("estimator")
 
 
+class Counting:
+    """A plugin object that takes part and does nothing."""
+
+    @hookimpl
+    def billhook_on_progress(self) -> None:
+        pass
+
+
 class OfferingEverything:
     """A plugin object that offers built-in classes of every role under names of its own."""
 
@@ -407,7 +415,7 @@ def test_an_extended_registry_has_the_same_plugins_and_adapters() -> None:
 
 
 def test_an_extended_registry_can_be_extended_again() -> None:
-    extended = REGISTRY.extended([object()]).extended([object(), Offering()]).extended([object()])
+    extended = REGISTRY.extended([Counting()]).extended([Counting(), Offering()]).extended([Counting()])
     assert extended.create("estimator", "mine") == Mine()
 
 
