@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from billhook.plugins.plugin_file import is_reference
 from billhook.plugins.registry import Registry, default_registry
@@ -45,4 +44,4 @@ def as_registered(name: str | None) -> str | None:
 def prepared(files: Sequence[Path] | None, names: Mapping[Role, str | None]) -> tuple[Registry, dict[Role, str | None]]:
     """The registry for a command, and the names of strategies as it knows them."""
     registry = with_named_classes(registry_with(files), names)
-    return registry, {cast(Role, role): as_registered(name) for role, name in names.items()}
+    return registry, {role: as_registered(name) for role, name in names.items()}

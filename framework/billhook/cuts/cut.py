@@ -42,7 +42,7 @@ class Cut(abc.ABC):
     it concerns, in original numbers.
 
     Raises:
-        PluginError: (on definition) another class has the same ``kind``, or it says of nothing that it touches it.
+        PluginError: (on definition) another class has the same ``kind``.
     """
 
     kind: ClassVar[str]
@@ -53,7 +53,6 @@ class Cut(abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in vars(cls):
-            _refuse_mute(cls)
             _note_kind(cls)
 
     @abc.abstractmethod
@@ -147,15 +146,6 @@ def _refuse_untold(cut: Cut, changed: Collection[int]) -> None:
         raise PluginError(
             f"{type(cut).__name__} changes the layers {untold}, but its 'layers' are {list(cut.layers)}. Hooks go by "
             f"them: a kind of cut names every branch that it touches, in 'branches', 'narrowed' or 'touched'."
-        )
-
-
-def _refuse_mute(cls: type[Cut]) -> None:
-    telling = ("branches", "narrowed", "touched")
-    if all(getattr(cls, name) is getattr(Cut, name) for name in telling):
-        raise PluginError(
-            f"The kind of cut {cls.__name__} does not say what it touches, so no hook could veto it. Give it one of "
-            f"the properties {', '.join(telling)}."
         )
 
 

@@ -42,13 +42,13 @@ def pick(what: str, name: str, table: Mapping[str, Mapping[str, Offer]]) -> Offe
 
 def why_missing(what: str, name: str, plugins: Sequence[PluginInfo]) -> str:
     """Where a name would come from that nobody offers, and how to have it, as sentences; empty if nothing is known."""
-    distribution, _, short = name.rpartition(":")
+    distribution = name.rpartition(":")[0]
     mine = [
         info for info in plugins if distribution in ("", info.distribution) and info.status in ("failed", "blocked")
     ]
     if distribution == THIS_PROGRAM:
         return "It was offered by an object of a program: hand that over with hooks=[...]."
-    if distribution and not _NAME.fullmatch(short) and is_reference(name):
+    if is_reference(name):
         option = f"--{what} {name}" if what in ROLES else name
         return f"It is a class that nobody offers by name; whoever trusts it names it: {option}."
     if distribution.endswith(SUFFIX):

@@ -56,9 +56,9 @@ def fingerprint(path: str | Path) -> str:
 
 
 def is_reference(name: str) -> bool:
-    """Whether a strategy's name is ``module:Class`` or ``FILE.py:Class``, and not ``dist:name``."""
+    """Whether a strategy's name is ``module:Class`` or ``FILE.py:Class``; ``dist:name`` has no capitals."""
     module, colon, attribute = name.rpartition(":")
-    if not colon or not attribute.isidentifier():
+    if not colon or not attribute.isidentifier() or attribute.islower():
         return False
     return module.endswith(SUFFIX) or all(part.isidentifier() for part in module.split("."))
 

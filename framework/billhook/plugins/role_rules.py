@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from billhook.errors import did_you_mean
 from billhook.roles.estimator import Needs
 from billhook.roles.role import ROLES, Role
 
@@ -27,7 +26,7 @@ def wrong_with(role: Role, cls: type[Any]) -> str:
         if getattr(cls, name) is getattr(base, name) or name in getattr(cls, "__abstractmethods__", ()):
             others = [other for other in vars(cls) if not other.startswith("_") and callable(getattr(cls, other))]
             instead = f" (it has {', '.join(others)})" if others else ""
-            return f"lacks the method {wanted} that {article} {role} has{did_you_mean(name, others) or instead}"
+            return f"lacks the method {wanted} that {article} {role} has{instead}"
     for name, method in inspect.getmembers(base, inspect.isfunction):
         if name.startswith("_") or getattr(method, "__final__", False):
             continue

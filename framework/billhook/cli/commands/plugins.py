@@ -18,7 +18,7 @@ STYLES = {"loaded": "green", "blocked": "yellow", "failed": "red", "invalid": "r
 
 
 def command(plugin: options.PluginFiles = None, json: options.Json = False, verbose: options.Verbose = 0) -> None:
-    """List the installed plugins, what became of each, and the strategies they offer. Exits with 1 if one is invalid."""
+    """List the installed plugins, what became of each, and what they offer. Exits with 1 if one is invalid."""
     from billhook.cli import output
     from billhook.cli.taking_part import registry_with
 
