@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 import pluggy
-from loguru import logger
 
 from billhook.errors import PluginError, did_you_mean, listing
+from billhook.log import logger
 from billhook.plugins import hookspecs
 from billhook.plugins.guard import guarded
 from billhook.plugins.origin import DISABLE_VARIABLE, THIS_PROGRAM, Origin
@@ -89,6 +89,14 @@ class PluginSet:
         """What :class:`~billhook.plugins.culprit.Culprit` calls whoever offers names under ``distribution``."""
         origins = (origin for _, origin in self._registered.values() if origin.distribution == distribution)
         return next((origin.owner for origin in origins), "")
+
+    def listeners(self) -> list[tuple[str, object]]:
+        """Distribution and plugin of all that implement a hook of a run, not only offer something."""
+        return [
+            (origin.distribution, plugin)
+            for name, (plugin, origin) in self._registered.items()
+            if not all(hook.startswith("billhook_register_") for hook in self._hooks_of(name))
+        ]
 
     def call_each(self, hook: str, offer: Callable[..., None]) -> None:
         """Call a registration hook plugin by plugin, so that each offer's origin is known.

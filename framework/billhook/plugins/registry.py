@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import cattrs
 
 from billhook.errors import (
@@ -33,9 +34,9 @@ from billhook.plugins.plugin_info import PluginInfo
 from billhook.plugins.plugin_set import GROUP as GROUP
 from billhook.plugins.plugin_set import PluginSet
 from billhook.plugins.role_rules import wrong_with
-from billhook.plugins.strategy_options import converter_for, options_of
+from billhook.plugins.strategy_options import converter_for, defaults_of, options_of
 from billhook.roles.recipe import Recipe
-from billhook.roles.role import ROLES, Role, Strategy
+from billhook.roles.role import ROLES, Role, Strategy, why_unfit
 from billhook.roles.selector import Selector
 
 if TYPE_CHECKING:
@@ -170,13 +171,16 @@ class Registry:
             raise PluginError(f"The {role} {name!r} is a {type(strategy).__name__}, which is no {role.capitalize()}.")
         if reason := wrong_with(role, type(strategy)):
             raise PluginError(f"The {role} {name!r}, a {type(strategy).__name__}, {reason}.")
+        if reason := why_unfit(type(strategy)):
+            raise PluginError(f"The {role} {name!r} does not fit: {reason}")
         return strategy
 
     def resolve(self, role: Role, given: str | Strategy) -> Strategy:
         """``given`` itself if it is a strategy of that role, else the one it names.
 
         Raises:
-            InvalidConfig: neither a name nor an object of that role's class.
+            InvalidConfig: neither a name nor an object of that role's class, or one of a class that is not attrs' and
+                frozen.
             UnknownStrategy, AmbiguousStrategy: nobody offers the name, or two distributions do.
         """
         if isinstance(given, str):
@@ -188,17 +192,25 @@ class Registry:
             )
         if reason := wrong_with(role, type(given)):
             raise PluginError(f"The {role} {given!r} {reason}.")
+        if reason := why_unfit(type(given)):
+            raise InvalidConfig(f"The {role} does not fit: {reason}")
         return given
 
     def spec(self, role: Role, strategy: Strategy) -> StrategySpec:
-        """The strategy as data: the name that it is offered by, qualified, and the options that are not the defaults.
+        """The strategy as data: the name that it is offered by, qualified, and all its options.
 
-        One that nobody offers is named by its class, in brackets; such a name cannot be built again.
+        One that nobody offers is named by its class, in brackets; such a name cannot be built again, so options that
+        JSON has no words for are told in words.
+
+        Raises:
+            InvalidConfig: one that is offered has an option with a value that no plan can hold.
         """
-        name = self.offered_as(role, type(strategy))
+        name, options = self.offered_as(role, type(strategy)), {}
         if name is not None:
-            return StrategySpec(name=name, options=self.options_of(strategy))
-        return StrategySpec(name=f"({type(strategy).__module__}.{type(strategy).__qualname__})")
+            options = self.options_of(strategy)
+        else:
+            name, options = f"({type(strategy).__module__}.{type(strategy).__qualname__})", self._told(strategy)
+        return StrategySpec(name=name, options=options, defaults=defaults_of(strategy))
 
     def offered_as(self, role: Role, cls: type[Any]) -> str | None:
         """The qualified name that a class is offered by; None if nobody offers it."""
@@ -210,11 +222,22 @@ class Registry:
         return self._set.owner_of(name.rpartition(":")[0])
 
     def options_of(self, strategy: Strategy) -> dict[str, Any]:
-        """The options that differ from their defaults, as JSON values; empty for classes that are not attrs ones.
+        """All options, as JSON values.
 
         Selectors within selectors (the stages of a sequence) are named as this registry knows them.
+
+        Raises:
+            InvalidConfig: one has a value that no JSON can hold.
         """
         return options_of(strategy, self._converter)
+
+    def _told(self, strategy: Strategy) -> dict[str, Any]:
+        try:
+            return self.options_of(strategy)
+        except InvalidConfig:
+            return {
+                field.name: repr(getattr(strategy, field.name)) for field in attrs.fields(cast(Any, type(strategy)))
+            }
 
     def recipes(self) -> dict[str, Recipe]:
         """Every recipe by its qualified name, in order."""
@@ -259,6 +282,19 @@ class Registry:
             PluginError: two distributions serve it.
         """
         return ModelView(model, self.adapter_for(family_of(model.config)))
+
+    def distribution_of(self, thing: object) -> str | None:
+        """The distribution that offers an adapter, a recipe, or the class of a strategy; None where none does."""
+        tables: list[Mapping[str, Mapping[str, object]]] = [*self._offers.values(), self._adapters, self._recipes]
+        for offers in (offers for table in tables for offers in table.values()):
+            for distribution, offer in offers.items():
+                if offer is thing or offer is type(thing):
+                    return distribution
+        return None
+
+    def listeners(self) -> list[tuple[str, object]]:
+        """Distribution and plugin of all that implement a hook of a run, not only offer something."""
+        return self._set.listeners()
 
     def adapters(self) -> list[Adapter]:
         """Every adapter, once, by name."""
@@ -327,6 +363,8 @@ class Registry:
                 )
             if isinstance(factory, type) and (reason := wrong_with(role, factory)):
                 raise PluginError(f"{distribution} offers {factory.__name__} as the {role} {name!r}, which {reason}.")
+            if isinstance(factory, type) and (reason := why_unfit(factory)):
+                raise PluginError(f"{distribution} offers the {role} {name!r}, which does not fit: {reason}")
             note(table, role, name, distribution, factory)
 
         self._set.call_each(ROLES[role].hook, offer)

@@ -13,7 +13,7 @@ REGRESSORS = ("output", "inner")
 """What the maps of a merger are fitted on."""
 
 
-def wrong_with(role: Role, cls: type[Any]) -> str:
+def wrong_with(role: Role, cls: type[Any]) -> str | None:
     """Why ``cls`` cannot play ``role``, as a clause; empty if it can.
 
     It lacks a method, as classes written for another version do; a method of it cannot be called as billhook calls it;

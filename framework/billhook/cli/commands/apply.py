@@ -157,10 +157,10 @@ def _pruner(plan: Plan | Published, names: Mapping[Role, str | None], given: Seq
             own = StrategySpec(name=name)
         return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
 
-    otherwise = attrs.evolve(
-        plan, estimator=spec("estimator"), merger=spec("merger"), repair=repair_with(settings, plan.repair)
-    )
-    return pruner_for(otherwise, base)
+    repair = repair_with(settings, plan.repair) if "repair" in settings else None
+    otherwise = pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger")), base)
+    own = {role: getattr(otherwise, role) for role in names if names[role] or role in settings}
+    return attrs.evolve(base, repair=repair, **own)  # what it is not given is the plan's
 
 
 def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
@@ -237,7 +237,7 @@ def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given
     from billhook.pruning import applying
 
     changes = {name: value for name, value in given.items() if value is not None}
-    idle = isinstance(plan, Published) or not applying.needs_data(pruner)
+    idle = isinstance(plan, Published) or not applying.needs_data(applying.pruner_for(plan, pruner))
     if isinstance(plan, Published) or (idle and plan.calibration == NO_DATA):
         if changes or any_calibration:
             raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")
