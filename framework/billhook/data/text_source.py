@@ -92,7 +92,7 @@ def opened(source: object, *, size: int, tokens: int) -> tuple[list[Document] | 
 
 def _is_large_set(held: Any) -> bool:
     """Whether it is a ``datasets.Dataset``, perhaps a selection of a table, with more bytes than are read whole."""
-    table = getattr(held, "data", None)
+    table: Any = getattr(held, "data", None)
     known = hasattr(held, "__getitem__") and hasattr(table, "nbytes") and hasattr(table, "num_rows")
     return known and table.nbytes * len(held) > WHOLE * max(1, table.num_rows)
 
