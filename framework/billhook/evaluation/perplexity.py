@@ -81,7 +81,9 @@ def evaluate(
         it was measured on.
 
     Raises:
-        CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
+        CalibrationError: the text is missing, empty, or shorter than one row, rows are longer than the model takes, or
+            hold ids that it does not have.
+        UnsupportedArchitecture: a model of transformers that is no causal language model.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
     refuse_no_language_model(model)
@@ -90,7 +92,7 @@ def evaluate(
     predicted = int((rows.keep.sum(1) - 1).clamp(min=0).sum())
     if not predicted:
         raise CalibrationError("There is nothing to predict: every row has fewer than two tokens.")
-    refuse_unknown_ids(model, rows.ids)
+    refuse_unknown_ids(model, rows.ids, tokenizer)
     refuse_long_rows(model, int(rows.keep.sum(1).max()))
     total = 0.0
     with eval_mode(model):

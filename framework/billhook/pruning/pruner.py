@@ -20,6 +20,7 @@ from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.tokens import Tokens
 from billhook.errors import InvalidConfig
 from billhook.log import logger
+from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
@@ -169,8 +170,9 @@ class _Run:
     """One call of :meth:`Pruner.prune`: the loop, and the clock."""
 
     def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
-        self.dense = registry.view(model)  # the state works on copies of it
+        view = registry.view(model)
         refuse_unusable(model)
+        self.dense = without_rounding(view)  # the state works on copies of it
         self.pruner, self.hook = pruner, registry.hook
         self.method = _method_of(pruner, registry)
         self.records = Records(
@@ -188,7 +190,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
-        refuse_unknown_ids(self.dense.model, tokens.ids)
+        refuse_unknown_ids(self.dense.model, tokens.ids, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -296,6 +298,16 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def without_rounding(view: ModelView) -> ModelView:
+    """The model itself, or a copy in which what a cast has rounded is exact again; see :func:`renew_buffers`."""
+    if not has_rounded_buffers(view.model):
+        return view
+    logger.info("the model was cast by .to(): its {} buffers are made anew in the result", view.model.dtype)
+    exact = view.copy()
+    renew_buffers(exact.model)
+    return exact
 
 
 def _method_of(pruner: Pruner, registry: Registry) -> Method:

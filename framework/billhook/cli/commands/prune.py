@@ -89,6 +89,7 @@ def command(
     begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -182,6 +183,7 @@ def command(
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method),
                 progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
             )
         path = None
         if dry_run or out is None:
