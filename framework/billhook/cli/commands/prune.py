@@ -91,6 +91,7 @@ def command(
     begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -158,7 +159,7 @@ def command(
     settings = parse_settings(setting or [])
     if recipe is None:
         refuse_layers(names["selector"], budget)
-    followed = registry.recipe(recipe or DEFAULT_RECIPE)
+    followed = registry.recipe(DEFAULT_RECIPE if recipe is None else recipe)
     chosen = _strategies(followed, names, settings, spans, registry, uniform=uniform, race=race)
     pruner = Pruner.following(
         followed,
@@ -189,6 +190,7 @@ def command(
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method, registry),
                 progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
             )
         path = None
         if dry_run or out is None:
