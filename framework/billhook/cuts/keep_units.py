@@ -94,7 +94,10 @@ class _KeepUnits(Cut):
             InvalidCut: units that are not ascending, or none.
         """
         kept = fields.get("kept")
-        return super().from_data({**fields, "kept": from_runs(kept)} if isinstance(kept, str) else fields)
+        if not isinstance(kept, str):
+            return super().from_data(fields)
+        few = super().from_data({**fields, "kept": [0]})
+        return attrs.evolve(few, kept=from_runs(kept))  # not checked one by one: millions may be kept
 
     def _places(self, view: ModelView) -> list[int]:
         """Of the units that stay, among those there."""
