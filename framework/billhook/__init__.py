@@ -80,6 +80,7 @@ _HOME = {
     "SiteReport": "plans.report",
     "Size": "model.branch_layout",
     "Strategy": "roles.role",
+    "Table": "tables",
     "StrategySpec": "plans.strategy_spec",
     "Task": "evaluation.task",
     "TaskAccuracy": "evaluation.task_accuracy",
@@ -94,6 +95,7 @@ _HOME = {
     "WriterCurvature": "measures.curvature",
     "Written": "activations.runner",
     "accuracy": "evaluation.zero_shot",
+    "analyze": "pruning.analyzing",
     "apply": "pruning.applying",
     "bias_of": "model.writer",
     "can_be_uniform": "cuts.uniform",
@@ -122,6 +124,7 @@ _HOME = {
     "site_before": "cuts.sites",
     "site_within": "cuts.sites",
     "summed_loss": "evaluation.loss",
+    "typed": "value_kinds",
     "to_blockpruner": "interchange.export",
     "to_multipruner": "interchange.export",
     "weight_rows": "model.writer",
@@ -216,6 +219,7 @@ if TYPE_CHECKING:
     from billhook.plugins.registry import recipe as recipe
     from billhook.progress import Progress as Progress
     from billhook.progress import SearchProgress as SearchProgress
+    from billhook.pruning.analyzing import analyze as analyze
     from billhook.pruning.applying import apply as apply
     from billhook.pruning.method import Method as Method
     from billhook.pruning.pruner import Pruner as Pruner
@@ -246,6 +250,8 @@ if TYPE_CHECKING:
     from billhook.search.scoring import score as score
     from billhook.search.search import Search as Search
     from billhook.search.search import refuse_hopeless as refuse_hopeless
+    from billhook.tables import Table as Table
+    from billhook.value_kinds import typed as typed
 
 
 def __getattr__(name: str) -> object:
@@ -254,8 +260,11 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(f"billhook.{_HOME[name]}"), name)
 
 
+__all__ = [*_HOME, "__version__"]
+
+
 def __dir__() -> list[str]:
-    return [*_HOME, "__version__"]
+    return __all__
 
 
 _register_in_time()

@@ -60,7 +60,7 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not short:
         raise ValueError(f"{_brief(value)} is not a whole number")
     number = int(value)
-    if isinstance(value, float) and value != number:
+    if isinstance(value, float) and (value != number or abs(value) > 2**53):
         raise ValueError(f"{value!r} is not a whole number")
     return number
 

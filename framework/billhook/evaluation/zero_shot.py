@@ -23,7 +23,7 @@ from billhook.evaluation.task import Task, read_task
 from billhook.evaluation.task_accuracy import TaskAccuracy
 from billhook.model.mode import eval_mode
 from billhook.model.positions import position_limit
-from billhook.model.vocabulary import refuse_no_language_model
+from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,6 +63,7 @@ def accuracy(
     asked = (task if isinstance(task, Task) else read_task(task)).first(limit)
     rows = _rows(asked, refuse_no_tokenizer(tokenizer))
     _refuse_long_questions(model, asked.name, rows)
+    refuse_unknown_ids(model, torch.tensor(sorted({number for row in rows for number in row.ids})), tokenizer)
     found = [math.nan] * len(rows)
     done = 0
     with eval_mode(model):

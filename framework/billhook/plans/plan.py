@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import cattrs
@@ -26,6 +27,7 @@ from billhook.plans.before import said_now
 from billhook.plans.budget import Budget
 from billhook.plans.repair import Repair
 from billhook.plans.strategy_spec import StrategySpec
+from billhook.tables import Table, facts_html
 
 SCHEMA = 2
 """Version of the JSON layout. A reader refuses a newer one. In 1, strategies had only those options that were not the
@@ -114,6 +116,29 @@ class Plan:
             f"  on        {self.calibration}",
         )
         return "\n".join(map(harmless, lines))
+
+    def facts(self) -> dict[str, str]:
+        """What it says, in words: the model, what goes, by which strategies, on which data."""
+        return {
+            "model": f"{self.model.name or self.model.model_type}, {self.model.layer_count} layers, "
+            f"{self.model.parameter_count:,} parameters",
+            "drop": f"{', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
+            "with": f"{self.selector} -> {self.estimator} -> {self.merger}",
+            "on": str(self.calibration),
+        }
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.facts())
+
+    def table(self) -> Table:
+        """A row for each cut, in their order, with the fields that it has in JSON."""
+        data = [{"cut": str(cut), **cut_to_data(cut)} for cut in self.cuts]
+        names = list(dict.fromkeys(name for row in data for name in row))
+        return Table([{name: row.get(name) for name in names} for row in data])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values, as :meth:`to_json` writes them."""
+        return dict(json.loads(self.to_json()))
 
     def to_json(self) -> str:
         """The plan as JSON, indented, keys in a fixed order."""

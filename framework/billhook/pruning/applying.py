@@ -28,6 +28,7 @@ from billhook.roles.objective import Objective
 from billhook.roles.role import Role, Strategy
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
+from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,6 +86,7 @@ def apply(
             f"What is applied is a Plan; got {type(plan).__name__}. Read one with Plan.load(path), or make one of a "
             f"published result: published.plan(model)."
         )
+    refuse_other_kind(pruner, Pruner | None, "The 'pruner' of apply")
     refuse_other_model(plan, model)
     redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts), recipe=None)
     tell_differences(plan, redone, Pruner() if pruner is None else pruner, model)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from transformers import PreTrainedModel
@@ -15,8 +16,11 @@ from billhook.activations.activation_cache import CacheBudget
 from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
+from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.tokens import Tokens
+from billhook.errors import InvalidConfig
 from billhook.log import logger
+from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
@@ -49,12 +53,18 @@ from billhook.roles.role import ROLES
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
 from billhook.search.scoring import score
+from billhook.value_kinds import ELSEWHERE, refuse_other_kind, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@attrs.frozen(kw_only=True, eq=False)
+def _path(given: object) -> Path | None:
+    refuse_other_kind(given, str | os.PathLike | None, "The 'journal' of Pruner")
+    return None if given is None else Path(cast("str", given))
+
+
+@attrs.frozen(kw_only=True, eq=False, field_transformer=typed)
 class Pruner:
     """Orders the steps; knows no method by name.
 
@@ -78,17 +88,21 @@ class Pruner:
         recipe: the one that :meth:`following` took the strategies of, for the plan's list of versions; changes nothing.
     """
 
-    selector: str | Selector | None = None
-    estimator: str | Estimator | None = None
-    merger: str | Merger | None = None
-    objective: str | Objective | None = None
+    selector: str | Selector | None = attrs.field(default=None, metadata=ELSEWHERE)
+    estimator: str | Estimator | None = attrs.field(default=None, metadata=ELSEWHERE)
+    merger: str | Merger | None = attrs.field(default=None, metadata=ELSEWHERE)
+    objective: str | Objective | None = attrs.field(default=None, metadata=ELSEWHERE)
     repair: Repair | None = None
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
     tokens_per_batch: int | None = None
-    journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    journal: Path | None = attrs.field(default=None, converter=_path)
     registry: Registry = attrs.field(factory=default_registry, repr=False)
     recipe: Recipe | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise InvalidConfig(f"The 'tokens_per_batch' of Pruner must be at least 1; got {self.tokens_per_batch}.")
 
     @classmethod
     def following(cls, recipe: str | Recipe, **options: Any) -> Pruner:
@@ -146,6 +160,8 @@ class Pruner:
         """
         refuse_no_model(model)
         refuse_no_budget(budget)
+        if tokenizer is not None:
+            refuse_no_tokenizer(tokenizer)
         refuse_layers(self.selector, budget)
         return _Run(self, self.whole_registry, model)(tokenizer, Calibration.of(calibration), budget)
 
@@ -154,8 +170,9 @@ class _Run:
     """One call of :meth:`Pruner.prune`: the loop, and the clock."""
 
     def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
-        self.dense = registry.view(model)  # the state works on copies of it
+        view = registry.view(model)
         refuse_unusable(model)
+        self.dense = without_rounding(view)  # the state works on copies of it
         self.pruner, self.hook = pruner, registry.hook
         self.method = _method_of(pruner, registry)
         self.records = Records(
@@ -173,7 +190,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
-        refuse_unknown_ids(self.dense.model, tokens.ids)
+        refuse_unknown_ids(self.dense.model, tokens.ids, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -281,6 +298,16 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def without_rounding(view: ModelView) -> ModelView:
+    """The model itself, or a copy in which what a cast has rounded is exact again; see :func:`renew_buffers`."""
+    if not has_rounded_buffers(view.model):
+        return view
+    logger.info("the model was cast by .to(): its {} buffers are made anew in the result", view.model.dtype)
+    exact = view.copy()
+    renew_buffers(exact.model)
+    return exact
 
 
 def _method_of(pruner: Pruner, registry: Registry) -> Method:

@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 
 from billhook.cuts.kinds import cut_to_data
 from billhook.errors import CheckpointError, OutputExists
+from billhook.heterogeneous.configuration_billhook import family_of, is_known
+from billhook.heterogeneous.family import is_heterogeneous
 from billhook.log import logger
 from billhook.model.inserted import has_inserted
 from billhook.plans.report import CutReport, SiteReport
@@ -78,6 +80,7 @@ def save(
         verify_same(result.model, model, "The padded model")
     if uniform:
         _refuse_uneven(model)
+    _refuse_strange_family(model)
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_sibling(path) as draft:
@@ -112,6 +115,18 @@ def _refuse_uneven(model: PreTrainedModel) -> None:
         raise CheckpointError(
             f"No stock checkpoint can hold this model, since its layers differ: {', '.join(differing[:NAMED])}{more}. "
             f"{way}, or save it without uniform."
+        )
+
+
+def _refuse_strange_family(model: PreTrainedModel) -> None:
+    """Raise :class:`CheckpointError` for layers that differ in a family that only code beside the weights knows."""
+    if not is_heterogeneous(model):
+        return
+    base = family_of(model.config)
+    if not is_known(base):
+        raise CheckpointError(
+            f"The layers of this model differ, and its family {base!r} is none of transformers' own, so nothing could "
+            f"load it again. Fill it up with zeros (pad=True), or use the selectors' option 'uniform'."
         )
 
 

@@ -54,6 +54,7 @@ def command(
     begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -87,7 +88,14 @@ def command(
     with ProgressBars() as bars:
         with bars.step("loading"):
             opened = opening.open_model(
-                model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+                model,
+                data,
+                dtype=dtype,
+                device=device,
+                check=check,
+                progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
+                measured=True,
             )
         check(opened.model)
         with bars.clock("measuring"):

@@ -83,6 +83,7 @@ def command(
     ] = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -105,13 +106,13 @@ def command(
     data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
     with ProgressBars() as bars:
         with bars.step("loading"):
-            loaded, tokenizer, data = _open(
-                model, data, bars, dtype=dtype, device=device, plan=given, moved=source is None
+            loaded, words, data = _open(
+                model, data, bars, dtype=dtype, device=device, tokenizer=tokenizer, plan=given, moved=source is None
             )
         result = applying.apply(
             given.plan(loaded) if isinstance(given, Published) else given,
             loaded,
-            tokenizer,
+            words,
             calibration=data,
             pruner=attrs.evolve(pruner, hooks=[bars]),
             any_calibration=any_calibration,
@@ -178,9 +179,10 @@ def _open(
     *,
     dtype: str,
     device: str,
+    tokenizer: str | None,
     plan: Plan | Published,
     moved: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Calibration | None]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, Calibration | None]:
     """Load the model, and tokenise ``data`` if any; ``moved`` says that a missing text is the plan's, and may lie
     elsewhere."""
     from billhook.cli import opening
@@ -191,14 +193,20 @@ def _open(
         _refuse_other_model(plan, empty)
 
     if data is None:
-        source = loading.find(model, dtype=dtype, device=device)
+        source = loading.find(model, dtype=dtype, device=device, tokenizer=tokenizer)
         if (skeleton := source.skeleton()) is not None:
             check(skeleton)
-        tokenizer = source.tokenizer()
-        return source.model(), tokenizer, None
+        words = source.tokenizer_if_any()
+        return source.model(), words, None
     try:
         opened = opening.open_model(
-            model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+            model,
+            data,
+            dtype=dtype,
+            device=device,
+            check=check,
+            progress=bars.billhook_on_progress,
+            tokenizer=tokenizer,
         )
     except CalibrationError as error:
         if not moved:

@@ -89,6 +89,7 @@ def command(
     begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -155,7 +156,7 @@ def command(
     settings = parse_settings(setting or [])
     if recipe is None:
         refuse_layers(names["selector"], budget)
-    followed = default_registry().recipe(recipe or DEFAULT_RECIPE)
+    followed = default_registry().recipe(DEFAULT_RECIPE if recipe is None else recipe)
     chosen = _strategies(followed, names, settings, spans, uniform=uniform, race=race)
     pruner = Pruner.following(
         followed, **chosen, repair=repair_with(settings, followed.repair), cache=opening.cache_budget(cache_mib)
@@ -182,6 +183,7 @@ def command(
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method),
                 progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
             )
         path = None
         if dry_run or out is None:
