@@ -18,7 +18,7 @@ from billhook.plans.budget import Budget
 from billhook.plans.plan import ModelIdentity, Plan
 from billhook.plans.repair import Repair
 from billhook.plans.strategy_spec import StrategySpec
-from billhook.plugins.registry import default_registry
+from billhook.plugins.registry import Registry, default_registry
 from billhook.version import __version__
 
 if TYPE_CHECKING:
@@ -107,17 +107,18 @@ class Published:
             raise InvalidConfig("Only BlockPruner lists have steps; this is a MultiPruner file. Leave out the steps.")
         return _multipruner(self.content)
 
-    def plan(self, model: PreTrainedModel) -> Plan:
+    def plan(self, model: PreTrainedModel, registry: Registry | None = None) -> Plan:
         """The plan that makes these cuts in ``model`` and repairs nothing; its budget is what they come to.
 
         Args:
             model: the whole model that the file was made for, with its weights: those say which units stay.
+            registry: where its adapter is; all installed plugins if None.
 
         Raises:
             InvalidPlan: the file names branches or widths that the model does not have, or nothing would go.
             UnsupportedArchitecture: no adapter knows the model.
         """
-        view = default_registry().view(model)
+        view = (default_registry() if registry is None else registry).view(model)
         cuts = self.cuts(view)
         return Plan(
             cuts=cuts,
