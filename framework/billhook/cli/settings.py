@@ -9,6 +9,8 @@ from typing import Any, cast
 import attrs
 
 from billhook.errors import InvalidConfig, did_you_mean, listing
+from billhook.foreign_text import shortened
+from billhook.json_text import BadJson, parsed
 from billhook.json_values import build
 from billhook.plans.repair import Repair
 from billhook.plugins.registry import Registry
@@ -85,6 +87,8 @@ def parse_settings(given: Sequence[str]) -> Settings:
 
 def _json_or_text(value: str) -> Any:
     try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
+        return parsed(value)
+    except BadJson as error:
+        if isinstance(error.__cause__, json.JSONDecodeError):
+            return value
+        raise InvalidConfig(f"A setting cannot be {shortened(value, 100)!r}: {error}.") from error

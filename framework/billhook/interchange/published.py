@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ from billhook.cuts.drop_branch import DropBranch
 from billhook.data.record import NO_DATA
 from billhook.errors import InvalidConfig, InvalidPlan, listing
 from billhook.interchange.removals import Removals, without
+from billhook.json_text import BadJson, content_of, parsed
 from billhook.model.branch import Branch
 from billhook.plans.budget import Budget
 from billhook.plans.plan import ModelIdentity, Plan
@@ -82,9 +82,9 @@ class Published:
             InvalidConfig: ``steps`` of something else than a BlockPruner list.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InvalidPlan(f"No published result can be read from {path}: {error}") from error
+            content = parsed(content_of(Path(path)))
+        except BadJson as error:
+            raise InvalidPlan(f"No published result can be read from {path}: {error}.") from error
         return cls(content=content, steps=steps, reordered=reordered)
 
     @property
@@ -150,8 +150,8 @@ class Published:
 def is_published(path: Path) -> bool:
     """Whether the file holds JSON of one of the two shapes."""
     try:
-        return format_of(json.loads(path.read_text(encoding="utf-8"))) is not None
-    except (OSError, ValueError):
+        return format_of(parsed(content_of(path))) is not None
+    except BadJson:
         return False
 
 
@@ -205,14 +205,16 @@ def _blockpruner(content: Mapping[str, Any], steps: int | None) -> Removals:
     if steps is not None and steps not in numbers:
         raise InvalidPlan(f"This BlockPruner list has no step {steps}, only {numbers[0]} to {numbers[-1]}.")
     order: list[DropBranch] = []
+    known: set[DropBranch] = set()
     for number in numbers:
         present = [_block(number, entry) for entry in _entries(number, content[str(number)])]
-        if len(set(present)) != number or len(present) != number or not set(order) <= set(present):
+        if len(set(present)) != number or len(present) != number or not known <= set(present):
             raise InvalidPlan(
                 f"Step {number} of this BlockPruner list must hold {number} different branches, all of the step "
                 f"before among them; got {', '.join(map(str, present)) or 'none'}."
             )
-        order += [cut for cut in present if cut not in order]
+        order += [cut for cut in present if cut not in known]
+        known |= set(present)
     return Removals(branches=tuple(order[:steps]))
 
 
@@ -233,7 +235,7 @@ def _block(number: int, entry: object) -> DropBranch:
 
 def _is_number(key: object) -> bool:
     """Whether a key is a number as JSON writers write it."""
-    return isinstance(key, str) and key.isdecimal() and key == str(int(key))
+    return isinstance(key, str) and len(key) < 10 and key.isdecimal() and key == str(int(key))
 
 
 def _is_count(value: object) -> bool:
