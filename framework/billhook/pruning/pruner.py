@@ -39,6 +39,7 @@ from billhook.pruning.refusals import (
     refuse_no_model,
     refuse_rigid,
     refuse_unmergeable,
+    refuse_unweighted,
 )
 from billhook.regression.linear_map import LinearMap
 from billhook.repair.final_repairs import FinalRepairs
@@ -191,6 +192,7 @@ class _Run:
         self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
     ) -> PruneResult:
         began = time.perf_counter()
+        refuse_unweighted(self.method)
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
