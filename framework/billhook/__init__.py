@@ -48,6 +48,7 @@ _HOME = {
     "Needs": "roles.estimator",
     "Objective": "roles.objective",
     "OpenBatch": "activations.runner",
+    "PLUGIN_API": "plugins.plugin_rules",
     "PairedDifference": "evaluation.task_accuracy",
     "PartRecord": "data.record",
     "Place": "model.branch",
@@ -214,6 +215,7 @@ if TYPE_CHECKING:
     from billhook.plans.strategy_spec import StrategySpec as StrategySpec
     from billhook.plugins.hookspecs import hookimpl as hookimpl
     from billhook.plugins.plugin_info import PluginInfo as PluginInfo
+    from billhook.plugins.plugin_rules import PLUGIN_API as PLUGIN_API
     from billhook.plugins.registry import Registry as Registry
     from billhook.plugins.registry import default_registry as default_registry
     from billhook.plugins.registry import recipe as recipe

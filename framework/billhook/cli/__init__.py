@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 after an error of the library, which is told in one line on stderr; 2 when the command
-        line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback.
+        line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback, whose last line
+        names the plugin that it comes from, if it comes from one.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 obj=messages,
             )
         except BillhookError as error:
-            messages.error(str(error))
+            messages.error(_with_culprit(error))
             return 1
         except UsageError as error:
             return _explain_usage(error, messages)
@@ -87,6 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code == 130:  # newer typer turns an interrupt into this code itself
             messages.error("Interrupted.")
         return code if isinstance(code, int) else 0
+
+
+def _with_culprit(error: BillhookError) -> str:
+    """The text of an error, with the plugin that raised it, if one did."""
+    from billhook.plugins.culprit import culprit_of
+
+    culprit = culprit_of(error)
+    return str(error) if culprit is None else f"{error} (Raised {culprit}.)"
 
 
 def _explain_usage(error: typer.BadParameter, messages: Messages) -> int:
