@@ -12,7 +12,7 @@ from typing import Annotated, cast
 
 import typer
 
-from billhook.cli.commands import analyze, apply, evaluate, export, plugins, prune, recipes
+from billhook.cli.commands import analyze, apply, evaluate, export, new_plugin, plugins, prune, recipes
 from billhook.cli.messages import Interrupted, Messages
 from billhook.errors import BillhookError
 from billhook.version import __version__
@@ -30,8 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, analyze, evaluate, apply, export, recipes, plugins):
-    app.command(command.__name__.rpartition(".")[2])(command.command)
+for command in (prune, analyze, evaluate, apply, export, recipes, plugins, new_plugin):
+    app.command(command.__name__.rpartition(".")[2].replace("_", "-"))(command.command)
 
 
 def _print_version(asked: bool) -> None:
