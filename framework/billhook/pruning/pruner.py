@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from billhook.model.view import ModelView
 from billhook.model.weights import refuse_unusable
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
+from billhook.plans.journal_file import opened
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
 from billhook.plugins.registry import Registry, default_registry
@@ -50,6 +52,10 @@ from billhook.search.scoring import score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def _path_like(given: str | os.PathLike[str]) -> os.PathLike[str]:
+    return Path(given) if isinstance(given, str) else given
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -82,7 +88,7 @@ class Pruner:
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
     tokens_per_batch: int = 4096
-    journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    journal: os.PathLike[str] | None = attrs.field(default=None, converter=attrs.converters.optional(_path_like))
     registry: Registry = attrs.field(factory=default_registry, repr=False)
 
     @classmethod
@@ -142,7 +148,9 @@ class Pruner:
         refuse_no_model(model)
         refuse_no_budget(budget)
         refuse_layers(self.selector, budget)
-        return _Run(self, self.whole_registry, model)(tokenizer, Calibration.of(calibration), budget)
+        with opened(self.journal) as journal:
+            run = _Run(attrs.evolve(self, journal=journal), self.whole_registry, model)
+            return run(tokenizer, Calibration.of(calibration), budget)
 
 
 class _Run:

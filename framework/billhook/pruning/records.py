@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import attrs
@@ -51,7 +51,7 @@ class Records:
             billhook=__version__,
         )
 
-    def journal(self, path: Path | None, tokens: Tokens, budget: Budget) -> Journal | None:
+    def journal(self, path: os.PathLike[str] | None, tokens: Tokens, budget: Budget) -> Journal | None:
         """The journal of this very run: all that its decisions depend on is written at its top. None for no path."""
         if path is None:
             return None

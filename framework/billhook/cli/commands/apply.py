@@ -98,12 +98,12 @@ def command(
     from billhook.interchange.published import Published
     from billhook.pruning import applying
 
-    saving.check_output(out, overwrite, model)
+    place = saving.check_output(out, overwrite, model)
     given = _read(plan, steps, reorder)
     pruner = _pruner(given, {"estimator": estimator, "merger": merger}, setting or [], opening.cache_budget(cache_mib))
     source = source_of(calibration) if calibration else None
     data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
-    with ProgressBars() as bars:
+    with place, ProgressBars() as bars:
         with bars.step("loading"):
             loaded, tokenizer, data = _open(
                 model, data, bars, dtype=dtype, device=device, plan=given, moved=source is None
@@ -117,7 +117,7 @@ def command(
             any_calibration=any_calibration,
         )
         with bars.step("saving"):
-            path = saving.save(result, out, overwrite=overwrite, verify=verify)
+            path = saving.save(result, place, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
 
 
