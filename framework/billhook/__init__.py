@@ -122,6 +122,7 @@ _HOME = {
     "site_before": "cuts.sites",
     "site_within": "cuts.sites",
     "summed_loss": "evaluation.loss",
+    "typed": "value_kinds",
     "to_blockpruner": "interchange.export",
     "to_multipruner": "interchange.export",
     "weight_rows": "model.writer",
@@ -246,6 +247,7 @@ if TYPE_CHECKING:
     from billhook.search.scoring import score as score
     from billhook.search.search import Search as Search
     from billhook.search.search import refuse_hopeless as refuse_hopeless
+    from billhook.value_kinds import typed as typed
 
 
 def __getattr__(name: str) -> object:

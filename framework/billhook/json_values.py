@@ -53,7 +53,7 @@ def explain(error: cattrs.BaseValidationError) -> str:
 
 def _whole(value: Any) -> int:
     number = int(value)
-    if isinstance(value, bool) or (isinstance(value, float) and value != number):
+    if isinstance(value, bool) or (isinstance(value, float) and (value != number or abs(value) > 2**53)):
         raise ValueError(f"{value!r} is not a whole number")
     return number
 

@@ -39,6 +39,15 @@ Dtype = Annotated[
     str,
     typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.", rich_help_panel=MODEL),
 ]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the tokenizer is, a folder or a name on the hub, if MODEL comes without one.",
+        rich_help_panel=MODEL,
+        show_default="MODEL's own",
+    ),
+]
 CacheMib = Annotated[
     int | None,
     typer.Option(
@@ -68,6 +77,12 @@ Packing = Annotated[
 ]
 ChatTemplate = Annotated[
     bool, typer.Option("--chat-template", help="Put documents through the chat template.", rich_help_panel=DATA)
+]
+Begin = Annotated[
+    bool,
+    typer.Option(
+        help="Begin rows with the token that the tokenizer puts before a text, if it does.", rich_help_panel=DATA
+    ),
 ]
 
 _OUT = typer.Option(

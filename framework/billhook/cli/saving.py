@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,14 @@ from billhook.roles.selector import Selector
 def check_output(out: Path, overwrite: bool, model: str) -> Place:
     """The place of a command's output; refuses what cannot be made, before anything is computed, and writes nothing."""
     place = Place(out, overwrite=overwrite)
+    parent = next(folder for folder in place.full.parents if os.path.lexists(folder))
+    if parent.is_file():
+        raise OutputExists(f"The output {out} cannot be made: {parent} is a file.")
     place.refuse()
     if out.exists() and Path(model).expanduser().exists() and out.samefile(Path(model).expanduser()):
         raise OutputExists(f"The output {out} is the model itself. Choose another folder.")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise OutputExists(f"The output {out} cannot be made: {parent} is a file.")
+    if not os.access(parent, os.W_OK):
+        raise CheckpointError(f"The output {out} cannot be made: {parent} is not writable.")
     return place
 
 
@@ -98,8 +101,8 @@ def _way_on(plan: Plan, out: Path, again: Sequence[str]) -> str:
 
 
 def _free_files(out: Path) -> Iterator[Path]:
-    """Where the plan may be kept: beside the output, or where there is room."""
-    for folder in (out.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
+    """Where the plan may be kept: not beside the output if there is another place, since its disk may be full."""
+    for folder in (Path(tempfile.gettempdir()), Path.cwd(), out.absolute().parent):
         yield from itertools.islice(_numbered(folder / f"{out.absolute().name}.plan", ".json"), 3)
 
 

@@ -29,6 +29,8 @@ class DropLayers(Cut):
     stop: int
 
     def __attrs_post_init__(self) -> None:
+        if not (type(self.start) is int and type(self.stop) is int):
+            raise InvalidCut(f"DropLayers takes whole numbers; got start={self.start!r}, stop={self.stop!r}.")
         if not 0 <= self.start < self.stop:
             raise InvalidCut(f"DropLayers needs 0 <= start < stop; got start={self.start}, stop={self.stop}.")
 

@@ -31,6 +31,9 @@ class _KeepUnits(Cut):
 
     def __attrs_post_init__(self) -> None:
         name = type(self).__name__
+        whole = isinstance(self.kept, tuple) and all(type(unit) is int for unit in (self.layer, *self.kept))
+        if not whole:
+            raise InvalidCut(f"{name} takes a layer and a tuple of whole numbers, as (0, 1, 5); got {self.kept!r}.")
         if self.layer < 0:
             raise InvalidCut(f"{name} needs a layer of 0 or more; got {self.layer}.")
         if not self.kept:

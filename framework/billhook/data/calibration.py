@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
-from loguru import logger
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from billhook.data.blend import Blend, Part, allocate, keep, largest_remainder
+from billhook.data.blend import Blend, Part, allocate, largest_remainder
+from billhook.data.corpus import Corpus
+from billhook.data.encoding import refuse_no_tokenizer
+from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
-from billhook.data.text_source import BUILTIN, documents
+from billhook.data.text_source import BUILTIN, opened
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
+from billhook.log import logger
 from billhook.progress import Progress, silent
+from billhook.value_kinds import shown, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Calibration:
     """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
 
@@ -43,6 +46,10 @@ class Calibration:
             each document a row of its own, cut or padded on the right.
         chat_template: put every document through the tokenizer's chat template (plain text as a user's message), and
             add no special tokens but the template's. In a blend, those of the other parts.
+        begin: begin every packed row with the tokens that the tokenizer puts before a text (``<bos>``), where it does
+            so: the model is used that way, and the first token of a row has activations far larger than the others.
+            Chats that go through a template begin as it writes them. If False, special tokens are only where the
+            tokenizer puts them: before the whole text, or before each document if they are padded.
     """
 
     source: object = attrs.field(default=BUILTIN, converter=keep)
@@ -51,12 +58,20 @@ class Calibration:
     seed: int = 0
     packing: Literal["pack", "pad"] = "pack"
     chat_template: bool = False
+    begin: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.samples < 1:
             raise InvalidConfig(f"The 'samples' of Calibration must be at least 1; got {self.samples}.")
         if self.seqlen < 2:
             raise InvalidConfig(f"The 'seqlen' of Calibration must be at least 2; got {self.seqlen}.")
+        if not -(2**63) <= self.seed < 2**64:
+            raise InvalidConfig(f"The 'seed' of Calibration must lie between -2^63 and 2^64; got {shown(self.seed)}.")
+        if max(self.samples, self.seqlen) >= 2**31:
+            raise InvalidConfig(
+                f"The 'samples' and 'seqlen' of Calibration must be below 2^31; got {shown(self.samples)} "
+                f"and {shown(self.seqlen)}."
+            )
         if self.packing not in ("pack", "pad"):
             raise InvalidConfig(f"The 'packing' of Calibration must be 'pack' or 'pad'; got {self.packing!r}.")
         if self.chat_template and isinstance(named(self.source), SelfGenerated):
@@ -91,7 +106,7 @@ class Calibration:
             CalibrationError: the text is missing, empty or shorter than one row, or there is no tokenizer for it, or
                 no model to write it.
         """
-        if (ready := _ready_tokens(self.source)) is not None:
+        if (ready := ready_tokens(self.source)) is not None:
             return ready
         parts = self._parts()
         pools = [self._pool(named(source), tokenizer, model, progress) for source, _ in parts]
@@ -112,6 +127,7 @@ class Calibration:
             seed=self.seed,
             packing=self.packing,
             chat_template=self.chat_template,
+            begin=self.begin,
             token_count=tokens.token_count,
             fingerprint=tokens.fingerprint,
             parts=tokens.parts,
@@ -127,6 +143,7 @@ class Calibration:
             seed=record.seed,
             packing=cast(Literal["pack", "pad"], record.packing),
             chat_template=record.chat_template,
+            begin=record.begin,
         )
 
     def _parts(self) -> tuple[Part, ...]:
@@ -142,14 +159,18 @@ class Calibration:
     ) -> Pool:
         if isinstance(source, SelfGenerated):
             return self._unwritten(source, tokenizer, model, progress)
-        if (ready := _ready_tokens(source)) is not None:
+        if (ready := ready_tokens(source)) is not None:
             return Pool.of_rows(ready, ready.source, self.seed)
-        found, name = documents(source)
-        if tokenizer is None:
-            raise CalibrationError("Calibration text needs a tokenizer: give one, or ready token batches.")
         layout = TextLayout(
-            tokenizer=tokenizer, seqlen=self.seqlen, packing=self.packing, chat_template=self.chat_template
+            tokenizer=refuse_no_tokenizer(tokenizer),
+            seqlen=self.seqlen,
+            packing=self.packing,
+            chat_template=self.chat_template,
+            begin=self.begin,
         )
+        found, name = opened(source, size=layout.piece, tokens=self.samples * self.seqlen)
+        if isinstance(found, Corpus):
+            return Pool.of_drawn(layout.drawn(found, name, count=self.samples, seed=self.seed), name)
         return Pool.of_rows(layout.rows(found, name), name, self.seed)
 
     def _unwritten(
@@ -221,18 +242,3 @@ def _source_of(record: CalibrationRecord) -> object:
 
 def _author(part: PartRecord) -> SelfGenerated:
     return cast(SelfGenerated, build(cast("Any", SelfGenerated), part.options, "self-generated text"))
-
-
-def _ready_tokens(source: object) -> Tokens | None:
-    """Tokens, a tensor of ids, or batches of them; None for everything else."""
-    if isinstance(source, Tokens):
-        return source
-    if _is_batch(source):
-        return Tokens.from_batches(cast("Iterable[Any]", [source]))
-    if isinstance(source, list | tuple) and source and _is_batch(source[0]):
-        return Tokens.from_batches(cast("Iterable[Any]", source))
-    return None
-
-
-def _is_batch(item: object) -> bool:
-    return isinstance(item, Tensor | TokenBatch) or (isinstance(item, Mapping) and "input_ids" in item)

@@ -14,6 +14,7 @@ from billhook.data.tokens import Tokens
 from billhook.errors import InvalidConfig
 from billhook.model.writer import double_device
 from billhook.progress import Progress, silent
+from billhook.value_kinds import typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +26,7 @@ STAGE = "writing text"
 """What progress calls it; its steps are tokens."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class SelfGenerated:
     """A source of calibration data that needs none: the model writes rows of tokens by sampling.
 
@@ -149,4 +150,4 @@ def _report(progress: Progress, before: int, total: int, tokens: int) -> None:
 
 def named(source: object) -> object:
     """What a name of self-generated text stands for; any other source is itself."""
-    return SelfGenerated() if source == SELF and isinstance(source, str) else source
+    return SelfGenerated() if isinstance(source, str) and source == SELF else source

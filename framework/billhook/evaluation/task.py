@@ -10,6 +10,7 @@ import attrs
 
 from billhook.data.text_source import json_lines, listing_of
 from billhook.errors import CalibrationError, InvalidConfig
+from billhook.value_kinds import refuse_other_kind
 
 FORMAT = "a .jsonl file; a record has 'query', 'choices' and 'gold', or 'queries', one choice and 'gold'"
 """What a task is read from, for messages."""
@@ -59,6 +60,7 @@ class Task:
         Raises:
             InvalidConfig: ``limit`` is less than 1.
         """
+        refuse_other_kind(limit, int | None, "The 'limit' of a task")
         if limit is not None and limit < 1:
             raise InvalidConfig(f"The 'limit' of a task must be at least 1; got {limit}.")
         return attrs.evolve(self, questions=self.questions[:limit])

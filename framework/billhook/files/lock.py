@@ -10,7 +10,7 @@ import sys
 import weakref
 from pathlib import Path
 
-from loguru import logger
+from billhook.log import logger
 
 _CONTENDED = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 _BEYOND = 2**62

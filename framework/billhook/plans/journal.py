@@ -13,7 +13,7 @@ import attrs
 from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.errors import InvalidJournal
-from billhook.plans.before import said_now
+from billhook.plans.before import said_now, told_before
 from billhook.plans.journal_file import JournalFile
 
 
@@ -55,6 +55,7 @@ class Journal:
             InvalidJournal: the file belongs to another run, is no journal, cannot be written, or another run works
                 on it.
         """
+        self._owned = not isinstance(path, JournalFile)
         self._file = path if isinstance(path, JournalFile) else JournalFile(Path(path))
         self.path = self._file.path
         self._run = json.loads(json.dumps(run))
@@ -67,8 +68,7 @@ class Journal:
             if whole == 0:
                 self._write({"run": self._run})
         except BaseException:
-            if self._file is not path:
-                self._file.close()
+            self.close()
             raise
 
     @property
@@ -117,8 +117,9 @@ class Journal:
         self._file.remove()
 
     def close(self) -> None:
-        """Let others have the file; it stays."""
-        self._file.close()
+        """Let others have the file, unless it was opened by somebody else; it stays."""
+        if self._owned:
+            self._file.close()
 
     def _write(self, *lines: Mapping[str, Any]) -> None:
         self._file.append(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
@@ -141,7 +142,7 @@ class Journal:
             self._more = [bool(line.get("more")) for line in rest]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidJournal(f"{self.path} is no journal of a search, or is damaged: {error}") from error
-        if run != self._run:
+        if run not in (self._run, told_before(self._run)):
             raise InvalidJournal(
                 f"The journal {self.path} belongs to another run: {_difference(run, self._run)} "
                 f"Finish that run with its own command, or name another journal for this one (--journal FILE)."

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loguru import logger
-
 from billhook.errors import BillhookError, InvalidJournal
 from billhook.files.lock import Lock, Locked, why_not_plain
+from billhook.log import logger
 
 
 class JournalFile(os.PathLike[str]):
@@ -41,7 +40,7 @@ class JournalFile(os.PathLike[str]):
         except BillhookError:
             raise
         except (OSError, ValueError) as error:  # ValueError: a null byte
-            raise self._trouble("opened", error) from error
+            raise self._trouble("written", error) from error
 
     def __fspath__(self) -> str:
         return str(self.path)

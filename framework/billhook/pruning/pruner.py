@@ -7,22 +7,27 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-from loguru import logger
 from transformers import PreTrainedModel
 
 from billhook.activations.activation_cache import CacheBudget
 from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
+from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.tokens import Tokens
+from billhook.errors import InvalidConfig
+from billhook.log import logger
+from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
-from billhook.plans.journal_file import opened
+from billhook.plans.journal_file import JournalFile, opened
+from billhook.plans.plan import TOKENS_PER_BATCH
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
 from billhook.plugins.registry import Registry, default_registry
@@ -49,16 +54,18 @@ from billhook.roles.role import ROLES
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
 from billhook.search.scoring import score
+from billhook.value_kinds import ELSEWHERE, refuse_other_kind, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def _path_like(given: str | os.PathLike[str]) -> os.PathLike[str]:
-    return Path(given) if isinstance(given, str) else given
+def _path(given: object) -> os.PathLike[str] | None:
+    refuse_other_kind(given, str | os.PathLike | None, "The 'journal' of Pruner")
+    return given if given is None or isinstance(given, JournalFile) else Path(cast("str", given))
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, field_transformer=typed)
 class Pruner:
     """Orders the steps; knows no method by name.
 
@@ -74,22 +81,29 @@ class Pruner:
         repair: when and how.
         hooks: plugin objects with hook implementations, for this pruner alone.
         cache: bytes that activations may take.
-        tokens_per_batch: tokens that go through a layer at a time.
+        tokens_per_batch: tokens that go through a layer at a time; 4096 if None, or what the plan says that is applied.
+            Sums in 16 bits depend on it by their last digits, so plans record it.
         journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
             and options, that run goes on where it was; None for no such file.
         registry: where names are looked up; all installed plugins if not given.
+        recipe: the one that :meth:`following` took the strategies of, for the plan's list of versions; changes nothing.
     """
 
-    selector: str | Selector | None = None
-    estimator: str | Estimator | None = None
-    merger: str | Merger | None = None
-    objective: str | Objective | None = None
+    selector: str | Selector | None = attrs.field(default=None, metadata=ELSEWHERE)
+    estimator: str | Estimator | None = attrs.field(default=None, metadata=ELSEWHERE)
+    merger: str | Merger | None = attrs.field(default=None, metadata=ELSEWHERE)
+    objective: str | Objective | None = attrs.field(default=None, metadata=ELSEWHERE)
     repair: Repair | None = None
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
-    tokens_per_batch: int = 4096
-    journal: os.PathLike[str] | None = attrs.field(default=None, converter=attrs.converters.optional(_path_like))
+    tokens_per_batch: int | None = None
+    journal: os.PathLike[str] | None = attrs.field(default=None, converter=_path, metadata={"billhook_kind": False})
     registry: Registry = attrs.field(factory=default_registry, repr=False)
+    recipe: Recipe | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise InvalidConfig(f"The 'tokens_per_batch' of Pruner must be at least 1; got {self.tokens_per_batch}.")
 
     @classmethod
     def following(cls, recipe: str | Recipe, **options: Any) -> Pruner:
@@ -106,7 +120,7 @@ class Pruner:
         registry: Registry = options.get("registry", default_registry())
         followed = registry.recipe(recipe) if isinstance(recipe, str) else recipe
         own = {str(role): followed.strategy(role) for role in ROLES}
-        return cls(**{**own, "repair": followed.repair, **options})
+        return cls(**{**own, "repair": followed.repair, "recipe": followed, **options})
 
     def method(self) -> Method:
         """The strategies as objects; those that are not given from the default recipe.
@@ -147,6 +161,8 @@ class Pruner:
         """
         refuse_no_model(model)
         refuse_no_budget(budget)
+        if tokenizer is not None:
+            refuse_no_tokenizer(tokenizer)
         refuse_layers(self.selector, budget)
         with opened(self.journal) as journal:
             run = _Run(attrs.evolve(self, journal=journal), self.whole_registry, model)
@@ -157,11 +173,14 @@ class _Run:
     """One call of :meth:`Pruner.prune`: the loop, and the clock."""
 
     def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
-        self.dense = registry.view(model)  # the state works on copies of it
+        view = registry.view(model)
         refuse_unusable(model)
+        self.dense = without_rounding(view)  # the state works on copies of it
         self.pruner, self.hook = pruner, registry.hook
         self.method = _method_of(pruner, registry)
-        self.records = Records(registry, self.method, self.dense)
+        self.records = Records(
+            registry, self.method, self.dense, pruner.tokens_per_batch or TOKENS_PER_BATCH, recipe=pruner.recipe
+        )
         self.repairer = Repairer(self.method.estimator, self.method.merger)
         self.final = FinalRepairs(self.repairer, self.method.repair)
         self.reports: list[CutReport] = []
@@ -174,6 +193,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
+        refuse_unknown_ids(self.dense.model, tokens.ids, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -264,7 +284,7 @@ class _Run:
             merger=self.method.merger,
             objective=self.method.objective,
             cache=self.pruner.cache,
-            tokens_per_batch=self.pruner.tokens_per_batch,
+            tokens_per_batch=self.records.tokens_per_batch,
             progress=self._progress,
             on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
             journal=journal,
@@ -281,6 +301,16 @@ class _Run:
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def without_rounding(view: ModelView) -> ModelView:
+    """The model itself, or a copy in which what a cast has rounded is exact again; see :func:`renew_buffers`."""
+    if not has_rounded_buffers(view.model):
+        return view
+    logger.info("the model was cast by .to(): its {} buffers are made anew in the result", view.model.dtype)
+    exact = view.copy()
+    renew_buffers(exact.model)
+    return exact
 
 
 def _method_of(pruner: Pruner, registry: Registry) -> Method:

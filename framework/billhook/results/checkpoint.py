@@ -14,12 +14,14 @@ from typing import Any
 import attrs
 import torch
 import transformers
-from loguru import logger
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from billhook.cuts.kinds import cut_to_data
 from billhook.errors import BillhookError, CheckpointError, first_line, is_out_of_memory
+from billhook.heterogeneous.configuration_billhook import family_of, is_known
+from billhook.heterogeneous.family import is_heterogeneous
+from billhook.log import logger
 from billhook.model.inserted import has_inserted
 from billhook.plans.report import CutReport, SiteReport
 from billhook.results.checkpoint_files import CARD, RECORD
@@ -82,6 +84,7 @@ def fill(place: Place, result: Outcome, *, verify: bool = True, pad: bool = Fals
         verify_same(result.model, model, "The padded model")
     if uniform:
         _refuse_uneven(model)
+    _refuse_strange_family(model)
     try:
         place.require(byte_count(model))
         with place.draft() as draft:
@@ -123,6 +126,18 @@ def _refuse_uneven(model: PreTrainedModel) -> None:
         raise CheckpointError(
             f"No stock checkpoint can hold this model, since its layers differ: {', '.join(differing[:NAMED])}{more}. "
             f"{way}, or save it without uniform."
+        )
+
+
+def _refuse_strange_family(model: PreTrainedModel) -> None:
+    """Raise :class:`CheckpointError` for layers that differ in a family that only code beside the weights knows."""
+    if not is_heterogeneous(model):
+        return
+    base = family_of(model.config)
+    if not is_known(base):
+        raise CheckpointError(
+            f"The layers of this model differ, and its family {base!r} is none of transformers' own, so nothing could "
+            f"load it again. Fill it up with zeros (pad=True), or use the selectors' option 'uniform'."
         )
 
 

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from loguru import logger
-
 from billhook.errors import BillhookError, CheckpointError, OutputExists
 from billhook.files.lock import Lock, Locked
 from billhook.files.renaming import rename_new
 from billhook.files.shield import shielded
 from billhook.files.syncing import sync_folder, sync_tree
+from billhook.log import logger
 from billhook.results.beside import Beside
 from billhook.results.checkpoint_files import why_no_checkpoint
 from billhook.results.replacing import mend, replace
@@ -44,10 +43,10 @@ class Place:
         self._lock: Lock | None = None
         self._evidence: set[Path] = set()
         try:
-            self._full = resolved(path)
+            self.full = resolved(path)
         except (OSError, ValueError) as error:  # ValueError: a null byte
             raise _impossible(path, error) from error
-        self._beside = Beside(self._full)
+        self._beside = Beside(self.full)
 
     def __enter__(self) -> Place:
         """
@@ -85,11 +84,11 @@ class Place:
             return None
         if not self.overwrite:
             return "exists. Choose another, or allow overwriting it (--overwrite)."
-        if self._full.is_symlink() or not self._full.is_dir():
+        if self.full.is_symlink() or not self.full.is_dir():
             return "is no checkpoint folder, so it is not overwritten. Choose another."
-        if os.path.ismount(self._full):
+        if os.path.ismount(self.full):
             return "is where a disk is mounted, so it is not overwritten. Choose a folder in it."
-        if reason := why_no_checkpoint(self._full):
+        if reason := why_no_checkpoint(self.full):
             return (
                 f"is no checkpoint folder, so it is not overwritten: {reason}, and what neither billhook nor "
                 f"transformers wrote is never deleted. Choose another, or move that away."
@@ -102,7 +101,7 @@ class Place:
         Raises:
             CheckpointError: it has not.
         """
-        there = next(folder for folder in self._full.parents if folder.is_dir())
+        there = next(folder for folder in self.full.parents if folder.is_dir())
         free = shutil.disk_usage(there).free
         if free < size:
             raise CheckpointError(
@@ -113,7 +112,7 @@ class Place:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """A new folder beside the place; removed on every way out but a failed comparison, which names it."""
-        self._full.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished since the start
+        self.full.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished since the start
         folder = self._beside.make("partial")
         try:
             folder.chmod(0o755)  # mkdtemp makes private folders; a checkpoint is an ordinary one
@@ -137,12 +136,12 @@ class Place:
         with shielded():
             if self._before is None or self._present() is None:
                 try:
-                    rename_new(draft, self._full)
+                    rename_new(draft, self.full)
                 except FileExistsError as error:
                     raise self._appeared() from error
             else:
                 replace(self._beside, draft, self._refuse_another)
-            sync_folder(self._full.parent)
+            sync_folder(self.full.parent)
             self._before = None
 
     def _refuse_another(self, folder: Path) -> None:
@@ -200,7 +199,7 @@ class Place:
 
     def _try(self) -> None:
         """Make a draft with the longest name in it, and one of the name that it will have."""
-        for name in (LONGEST_FILE, self._full.name):
+        for name in (LONGEST_FILE, self.full.name):
             folder = self._beside.make("partial")
             try:
                 (folder / name).touch()
@@ -209,7 +208,7 @@ class Place:
 
     def _make_parents(self) -> None:
         """Make the folders above; remembers them, the deepest first."""
-        missing = [folder for folder in self._full.parents if not os.path.lexists(folder)]
+        missing = [folder for folder in self.full.parents if not os.path.lexists(folder)]
         self._made = []
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
@@ -227,7 +226,7 @@ class Place:
     def _present(self) -> os.stat_result | None:
         """What is at the place; None for nothing."""
         try:
-            return self._full.lstat()
+            return self.full.lstat()
         except FileNotFoundError:
             return None
 

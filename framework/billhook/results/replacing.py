@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from loguru import logger
-
 from billhook.errors import OutputExists
 from billhook.files.renaming import exchange, rename_new
 from billhook.files.syncing import sync_folder
+from billhook.log import logger
 from billhook.results.beside import Beside
 from billhook.results.checkpoint_files import RECORD, remove_checkpoint
 

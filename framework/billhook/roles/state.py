@@ -16,6 +16,7 @@ from billhook.cuts.cut import Cut
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.model.shared import first_difference, parameters_by_layer
 from billhook.model.view import ModelView
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.plans.journal import Journal
 from billhook.plans.repair import Repair
 from billhook.progress import Progress, SearchProgress, silent
@@ -61,6 +62,7 @@ class PruningState:
         repair: Repair | None = None,
         trials: Callable[[PruningState], Trials] | None = None,
     ) -> None:
+        refuse_unknown_ids(dense.model, tokens.ids)
         self.dense = dense.copy()  # eval() must not reach what was handed in
         self.model = dense.copy()
         for view in (self.dense, self.model):
@@ -143,8 +145,10 @@ class PruningState:
         self.refresh()
 
     def close(self) -> None:
-        """Free the caches, and what is known of trials."""
+        """Free the caches, what is known of trials, and a journal that was opened by its path."""
         self.cache.close()
+        if self.journal is not None:
+            self.journal.close()
         self.trials = None
 
     def held_out_rows(self, index: int) -> Tensor:

@@ -15,7 +15,7 @@ from billhook.errors import BillhookError
 from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry, default_registry
-from billhook.roles.role import Role, Strategy
+from billhook.roles.role import Role, Strategy, why_unfit
 
 TOLERANCE = 1e-4
 """Share of the largest entry that float32 results of the same computation in another order may differ by: some
@@ -92,6 +92,8 @@ def check_options(role: Role, strategy: Strategy, registry: Registry | None = No
 
     Not asked of strategies that are not registered: those cannot be built from a file.
     """
+    reason = why_unfit(type(strategy))
+    require(reason is None, strategy, f"it is a frozen attrs class: {reason}")
     registry = default_registry() if registry is None else registry
     spec = registry.spec(role, strategy)
     if spec.name.startswith("("):

@@ -30,6 +30,7 @@ from billhook import (
     keeping,
     refuse_hopeless,
     score_units,
+    typed,
 )
 from billhook.errors import InvalidConfig, InvalidJournal
 from billhook_strategies.selectors.block_pruner import possible, removable
@@ -37,7 +38,7 @@ from billhook_strategies.selectors.block_pruner import possible, removable
 BranchCut = DropBranch | KeepChannels | KeepHeads
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Mixed(Selector):
     """In each round, of all structures those whose removal costs least for the parameters that it saves.
 

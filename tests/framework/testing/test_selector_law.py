@@ -145,6 +145,7 @@ class FineBranches(Selector):
                 yield DropBranch(number, "mlp")
 
 
+@attrs.frozen
 class Greedy(FineBranches):
     """Takes one more than it may."""
 
@@ -153,6 +154,7 @@ class Greedy(FineBranches):
         yield DropBranch(7, "attention")
 
 
+@attrs.frozen
 class Modest(FineBranches):
     """Leaves one that it should take."""
 
@@ -163,6 +165,7 @@ class Modest(FineBranches):
                 yield cut
 
 
+@attrs.frozen
 class Late(FineBranches):
     """Notices too late that there is not enough."""
 

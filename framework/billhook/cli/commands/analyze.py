@@ -51,8 +51,10 @@ def command(
     seed: options.Seed = 0,
     packing: options.Packing = "pack",
     chat_template: options.ChatTemplate = False,
+    begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -75,6 +77,7 @@ def command(
         seed=seed,
         packing=packing,
         chat_template=chat_template,
+        begin=begin,
     )
 
     def check(empty: PreTrainedModel) -> None:
@@ -85,7 +88,14 @@ def command(
     with ProgressBars() as bars:
         with bars.step("loading"):
             opened = opening.open_model(
-                model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+                model,
+                data,
+                dtype=dtype,
+                device=device,
+                check=check,
+                progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
+                measured=True,
             )
         check(opened.model)
         with bars.clock("measuring"):

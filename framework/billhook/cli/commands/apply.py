@@ -83,6 +83,7 @@ def command(
     ] = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -105,13 +106,13 @@ def command(
     data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
     with place, ProgressBars() as bars:
         with bars.step("loading"):
-            loaded, tokenizer, data = _open(
-                model, data, bars, dtype=dtype, device=device, plan=given, moved=source is None
+            loaded, words, data = _open(
+                model, data, bars, dtype=dtype, device=device, tokenizer=tokenizer, plan=given, moved=source is None
             )
         result = applying.apply(
             given.plan(loaded) if isinstance(given, Published) else given,
             loaded,
-            tokenizer,
+            words,
             calibration=data,
             pruner=attrs.evolve(pruner, hooks=[bars]),
             any_calibration=any_calibration,
@@ -152,10 +153,10 @@ def _pruner(
         own = StrategySpec(name=name) if name else cast("StrategySpec", getattr(plan, role))
         return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
 
-    otherwise = attrs.evolve(
-        plan, estimator=spec("estimator"), merger=spec("merger"), repair=repair_with(settings, plan.repair)
-    )
-    return pruner_for(otherwise, Pruner(cache=cache))
+    repair = repair_with(settings, plan.repair) if "repair" in settings else None
+    otherwise = pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger")))
+    own = {role: getattr(otherwise, role) for role in names if names[role] or role in settings}
+    return Pruner(cache=cache, repair=repair, **own)  # what it is not given is the plan's
 
 
 def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
@@ -178,9 +179,10 @@ def _open(
     *,
     dtype: str,
     device: str,
+    tokenizer: str | None,
     plan: Plan | Published,
     moved: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Calibration | None]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, Calibration | None]:
     """Load the model, and tokenise ``data`` if any; ``moved`` says that a missing text is the plan's, and may lie
     elsewhere."""
     from billhook.cli import opening
@@ -191,14 +193,20 @@ def _open(
         _refuse_other_model(plan, empty)
 
     if data is None:
-        source = loading.find(model, dtype=dtype, device=device)
+        source = loading.find(model, dtype=dtype, device=device, tokenizer=tokenizer)
         if (skeleton := source.skeleton()) is not None:
             check(skeleton)
-        tokenizer = source.tokenizer()
-        return source.model(), tokenizer, None
+        words = source.tokenizer_if_any()
+        return source.model(), words, None
     try:
         opened = opening.open_model(
-            model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+            model,
+            data,
+            dtype=dtype,
+            device=device,
+            check=check,
+            progress=bars.billhook_on_progress,
+            tokenizer=tokenizer,
         )
     except CalibrationError as error:
         if not moved:
@@ -231,7 +239,7 @@ def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given
     from billhook.pruning import applying
 
     changes = {name: value for name, value in given.items() if value is not None}
-    idle = isinstance(plan, Published) or not applying.needs_data(pruner)
+    idle = isinstance(plan, Published) or not applying.needs_data(applying.pruner_for(plan, pruner))
     if isinstance(plan, Published) or (idle and plan.calibration == NO_DATA):
         if changes or any_calibration:
             raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")

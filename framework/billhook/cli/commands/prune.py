@@ -87,8 +87,10 @@ def command(
     seed: options.Seed = 0,
     packing: options.Packing = "pack",
     chat_template: options.ChatTemplate = False,
+    begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -154,7 +156,7 @@ def command(
     settings = parse_settings(setting or [])
     if recipe is None:
         refuse_layers(names["selector"], budget)
-    followed = default_registry().recipe(recipe or DEFAULT_RECIPE)
+    followed = default_registry().recipe(DEFAULT_RECIPE if recipe is None else recipe)
     chosen = _strategies(followed, names, settings, spans, uniform=uniform, race=race)
     pruner = Pruner.following(
         followed, **chosen, repair=repair_with(settings, followed.repair), cache=opening.cache_budget(cache_mib)
@@ -168,6 +170,7 @@ def command(
         seed=seed,
         packing=packing,
         chat_template=chat_template,
+        begin=begin,
     )
 
     writing = contextlib.nullcontext() if dry_run or place is None else place
@@ -181,6 +184,7 @@ def command(
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method),
                 progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
             )
         path = None
         if taken is None:
@@ -245,12 +249,16 @@ def _only_choose(pruner: Pruner, opened: Opened, budget: Budget) -> PruneResult:
     """
     import attrs
 
+    from billhook.plugins.versions import versions
+
     if cast("Selector", pruner.selector).needs_objective():
         return pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
     unrepaired = attrs.evolve(pruner, estimator="billhook:identity")
     result = unrepaired.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
     asked = pruner.registry.spec("estimator", cast("Estimator", pruner.estimator))
-    return attrs.evolve(result, plan=attrs.evolve(result.plan, estimator=asked), reports=())
+    known = {**result.plan.versions, **versions(pruner.registry, [pruner.estimator])}
+    named = attrs.evolve(result.plan, estimator=asked, versions=dict(sorted(known.items())))
+    return attrs.evolve(result, plan=named, reports=())
 
 
 def parse_windows(given: Sequence[str]) -> list[Span]:
