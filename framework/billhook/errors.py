@@ -75,10 +75,12 @@ class PluginError(BillhookError, RuntimeError):
 
 
 class UnknownStrategy(BillhookError, LookupError):
-    """No registered strategy has the asked name."""
+    """No registered strategy has the asked name. ``known`` are the names that there are."""
 
-    def __init__(self, role: str, asked: str, known: Collection[str]) -> None:
-        super().__init__(f"No {role} is named {asked!r}.{did_you_mean(asked, known)} Known: {listing(known)}.")
+    def __init__(self, role: str, asked: str, known: Collection[str], hint: str = "") -> None:
+        hint = f" {hint}" if hint else ""
+        super().__init__(f"No {role} is named {asked!r}.{did_you_mean(asked, known)}{hint} Known: {listing(known)}.")
+        self.known = tuple(known)
 
 
 class AmbiguousStrategy(BillhookError, LookupError):

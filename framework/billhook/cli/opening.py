@@ -18,7 +18,7 @@ from billhook.model import loading
 from billhook.model.positions import refuse_long_rows
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
-from billhook.plugins.registry import default_registry
+from billhook.plugins.registry import Registry, default_registry
 from billhook.progress import Progress, silent
 
 
@@ -68,9 +68,9 @@ def open_model(
     return Opened(model=model, tokenizer=words, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
 
 
-def view_of(model: PreTrainedModel) -> ModelView:
-    """The model through its adapter; refuses architectures that none knows."""
-    return default_registry().view(model)
+def view_of(model: PreTrainedModel, registry: Registry | None = None) -> ModelView:
+    """The model through its adapter; refuses architectures that none knows. Those of all installed plugins if None."""
+    return (default_registry() if registry is None else registry).view(model)
 
 
 def cache_budget(mib: int | None) -> CacheBudget:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import torch
@@ -22,6 +22,7 @@ from billhook.evaluation.loss import summed_loss
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
 from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
+from billhook.tables import facts_html, finite
 from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class Evaluation:
     seqlen: int
     source: str
     parameters: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name, as JSON values; None for a perplexity that no float can hold."""
+        return cast("dict[str, Any]", finite(attrs.asdict(self)))
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.to_dict())
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ import attrs
 from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.errors import InvalidJournal
+from billhook.json_text import BadJson, bytes_of, decoded, parsed
 from billhook.plans.before import said_now, told_before
 from billhook.plans.journal_file import JournalFile
 
@@ -29,6 +30,9 @@ class Decision:
     cut: Cut
     score: float
 
+
+MOST_BYTES = 2**30
+"""Of a journal. A decision takes some hundred."""
 
 _BEGINNING = b'{"run": '
 """Of the first line. Of an unfinished one it is all there is to know a journal by."""
@@ -126,14 +130,17 @@ class Journal:
 
     def _read(self) -> int:
         """Take over what the file says; returns how many of its bytes are whole lines."""
-        data = self._file.read()
+        try:
+            data = bytes_of(self.path, MOST_BYTES)
+        except BadJson as error:
+            raise InvalidJournal(f"The journal {self.path} cannot be read: {error}.") from error
         lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
         if not lines:
             if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
                 raise InvalidJournal(f"{self.path} is no journal of a search. Choose another place for it.")
             return 0
         try:
-            first, *rest = [json.loads(line) for line in lines]
+            first, *rest = [parsed(decoded(line), finite=False) for line in lines]
             while rest and rest[-1].get("more"):  # a kill cut a round short
                 rest.pop()
             whole = sum(map(len, lines[: 1 + len(rest)]))

@@ -31,6 +31,7 @@ from billhook.plans.plan import TOKENS_PER_BATCH
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
 from billhook.plugins.registry import Registry, default_registry
+from billhook.pruning.attribution import Whereabouts, attributed
 from billhook.pruning.method import Method
 from billhook.pruning.records import Records
 from billhook.pruning.refusals import (
@@ -160,19 +161,21 @@ class Pruner:
             BillhookError: any rule that is broken; the subclass and the text say which.
         """
         refuse_no_model(model)
+        registry, where = self.whole_registry, Whereabouts()  # refuses hooks that are none
         refuse_no_budget(budget)
         if tokenizer is not None:
             refuse_no_tokenizer(tokenizer)
         refuse_layers(self.selector, budget)
-        with opened(self.journal) as journal:
-            run = _Run(attrs.evolve(self, journal=journal), self.whole_registry, model)
+        with attributed(registry, where), opened(self.journal) as journal:
+            run = _Run(attrs.evolve(self, journal=journal), registry, model, where)
             return run(tokenizer, Calibration.of(calibration), budget)
 
 
 class _Run:
     """One call of :meth:`Pruner.prune`: the loop, and the clock."""
 
-    def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
+    def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel, where: Whereabouts) -> None:
+        self.where = where
         view = registry.view(model)
         refuse_unusable(model)
         self.dense = without_rounding(view)  # the state works on copies of it
@@ -226,14 +229,17 @@ class _Run:
         cuts = self.method.selector.select(state, budget)
         while True:
             began = time.perf_counter()
+            self.where.phase, self.where.cut = "selecting", None
             cut = next(cuts, None)
             selected = time.perf_counter()
             self._clock("seconds_selecting", selected - began)
             if cut is None:
                 break
+            self.where.phase, self.where.cut = "cutting", cut
             if not self._vetoed(state, cut):
                 self._apply(state, cut)
             self._clock("seconds_repairing", time.perf_counter() - selected)
+        self.where.phase, self.where.cut = "", None
         if not state.cuts:
             logger.warning("Nothing was cut: {} vetoed.", len(state.vetoed))
 
@@ -270,6 +276,7 @@ class _Run:
         if not self.final.due(state):
             return
         began = time.perf_counter()
+        self.where.phase = "repairing at the end"
         if not self.final.waits:
             self._measure(state, "objective_before_closing")
         searched_all = state.tokens.ids.shape == tokens.ids.shape
@@ -297,6 +304,7 @@ class _Run:
 
     def _measure(self, state: PruningState, name: str) -> None:
         if state.objective is not None:
+            self.where.phase = "scoring"
             self.metrics[name] = score(state, state.objective)
 
     def _clock(self, name: str, seconds: float) -> None:

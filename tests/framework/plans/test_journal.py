@@ -354,7 +354,7 @@ def test_what_is_no_journal_is_refused_and_left_alone(data: bytes, tmp_path: Pat
 
 
 def test_a_folder_is_no_journal(tmp_path: Path) -> None:
-    with pytest.raises(InvalidJournal, match=r"The journal .* cannot be read: Is a directory\."):
+    with pytest.raises(InvalidJournal, match=r"The journal .* cannot be read: it is no regular file\."):
         Journal(tmp_path, RUN)
 
 

@@ -16,6 +16,7 @@ from billhook.plans.budget import Budget
 if TYPE_CHECKING:
     from billhook.cli.opening import Opened
     from billhook.cli.settings import Settings
+    from billhook.plugins.registry import Registry
     from billhook.pruning.pruner import Pruner
     from billhook.results.result import PruneResult
     from billhook.roles.estimator import Estimator
@@ -81,6 +82,7 @@ def command(
         bool,
         typer.Option("--race", help="Search quicker: most candidates on little data.", rich_help_panel=STRATEGIES),
     ] = False,
+    plugin: options.PluginFiles = None,
     calibration: options.CalibrationSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
@@ -140,8 +142,8 @@ def command(
     from billhook.cli.search_journal import SearchJournal
     from billhook.cli.settings import parse_settings, repair_with
     from billhook.cli.sources import source_of
+    from billhook.cli.taking_part import prepared
     from billhook.data.calibration import Calibration
-    from billhook.plugins.registry import default_registry
     from billhook.pruning.method import DEFAULT_RECIPE
     from billhook.pruning.pruner import Pruner
     from billhook.pruning.refusals import refuse_layers
@@ -153,13 +155,18 @@ def command(
         "merger": merger,
         "objective": objective,
     }
+    registry, names = prepared(plugin, names)
     settings = parse_settings(setting or [])
     if recipe is None:
         refuse_layers(names["selector"], budget)
-    followed = default_registry().recipe(DEFAULT_RECIPE if recipe is None else recipe)
-    chosen = _strategies(followed, names, settings, spans, uniform=uniform, race=race)
+    followed = registry.recipe(DEFAULT_RECIPE if recipe is None else recipe)
+    chosen = _strategies(followed, names, settings, spans, registry, uniform=uniform, race=race)
     pruner = Pruner.following(
-        followed, **chosen, repair=repair_with(settings, followed.repair), cache=opening.cache_budget(cache_mib)
+        followed,
+        **chosen,
+        repair=repair_with(settings, followed.repair),
+        cache=opening.cache_budget(cache_mib),
+        registry=registry,
     )
     method = pruner.method()
     kept_in = _journal(method.selector, out, journal, no_journal, dry_run)
@@ -182,7 +189,7 @@ def command(
                 data,
                 dtype=dtype,
                 device=device,
-                check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method),
+                check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method, registry),
                 progress=bars.billhook_on_progress,
                 tokenizer=tokenizer,
             )
@@ -204,6 +211,7 @@ def _strategies(
     names: Mapping[Role, str | None],
     settings: Settings,
     spans: Sequence[Span],
+    registry: Registry,
     *,
     uniform: bool,
     race: bool,
@@ -214,7 +222,7 @@ def _strategies(
 
     if spans:
         settings.setdefault("selector", {})["spans"] = spans
-    chosen = strategies_by_role(names, settings, recipe)
+    chosen = strategies_by_role(names, settings, recipe, registry)
     selector = cast("Selector", chosen["selector"])
     if uniform:
         selector = search_options.uniform(selector)
