@@ -59,7 +59,8 @@ def damaged(draw: st.DrawFn, document: Any) -> str:
 def _changed(draw: st.DrawFn, value: Any) -> Any:
     path = draw(st.sampled_from(list(places(value))))
     marks = [MARK.format(number) for number in range(len(RAW))]
-    new = draw(st.sampled_from([*SMALL, *marks]) | st.integers(-10, 200) | st.text(max_size=8))
+    # a copy: a later change must not reach the list that it was drawn from
+    new = copy.deepcopy(draw(st.sampled_from([*SMALL, *marks]) | st.integers(-10, 200) | st.text(max_size=8)))
     if not path:
         return draw(st.sampled_from([value, value, value, new]))
     inside, key = at(value, path[:-1]), path[-1]
@@ -69,7 +70,7 @@ def _changed(draw: st.DrawFn, value: Any) -> Any:
     elif how == "remove":
         del inside[key]
     elif how == "double" and isinstance(inside, list):
-        inside[key:key] = [inside[key]] * draw(st.sampled_from([1, 2, 100]))
+        inside[key:key] = copy.deepcopy([inside[key]] * draw(st.sampled_from([1, 2, 20])))
     elif how == "rename" and isinstance(inside, dict):
         inside[draw(st.sampled_from(["", "x", "1", "9" * 5000, "kept", "schema"]))] = inside.pop(key)
     else:

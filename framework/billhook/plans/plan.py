@@ -224,7 +224,7 @@ def _converter() -> cattrs.Converter:
         StrategySpec, make_dict_structure_fn(StrategySpec, converter, options=override(struct_hook=lambda v, _: v))
     )
     converter.register_structure_hook(
-        PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: v))
+        PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: _object(v)))
     )
     converter.register_unstructure_hook(
         CalibrationRecord,
@@ -239,6 +239,12 @@ def _converter() -> cattrs.Converter:
     old = make_dict_unstructure_fn(Plan, converter, versions=later, tokens_per_batch=override(omit=True))
     converter.register_unstructure_hook(Plan, lambda plan: (old if plan.schema < SCHEMA else whole)(plan))
     return converter
+
+
+def _object(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise InvalidPlan(f"The options of a source are an object of values by name; got {value!r}.")
+    return value
 
 
 def _public_name(name: str) -> str:

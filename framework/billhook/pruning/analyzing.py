@@ -9,8 +9,9 @@ from billhook.data.calibration import Calibration
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.measures.windows import Metric, Which, WindowDistances, measure_windows
 from billhook.model.positions import refuse_long_rows
+from billhook.news import News
 from billhook.plugins.registry import default_registry
-from billhook.progress import Progress, silent
+from billhook.progress import Progress
 from billhook.pruning.refusals import refuse_no_model
 from billhook.roles.state import PruningState
 
@@ -28,7 +29,7 @@ def analyze(
     metric: Metric = "cosine",
     tokens: Which = "all",
     skip_sink: bool = False,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> WindowDistances:
     """The distances that ``billhook analyze`` prints: near windows of layers can go. The model is not changed.
 
@@ -39,7 +40,7 @@ def analyze(
         metric: ``cosine`` (1 - cos), ``angular`` (angle in half-turns) or ``l2`` (Euclidean).
         tokens: average over ``all`` tokens, or the ``last`` of each row.
         skip_sink: leave out the first token of each row.
-        progress: told how far it is.
+        progress: told how far it is. If None, a bar is shown (see :class:`Pruner`).
 
     Returns:
         The distances, by ``distances[start, stop]``; as a table (``print``, ``table()``), as a heat map in a notebook,
@@ -53,16 +54,18 @@ def analyze(
     view = registry.view(model)
     if tokenizer is not None:
         refuse_no_tokenizer(tokenizer)
-    data = Calibration.of(calibration).tokenize(tokenizer, model, progress=progress)
-    refuse_long_rows(model, data.ids.shape[1])
-    state = PruningState(
-        view,
-        data,
-        merger=cast("Merger", registry.create("merger", "billhook:fold")),
-        cache=CacheBudget(device=0, host=0),  # every stream is needed once
-        progress=progress,
-    )
-    try:
-        return measure_windows(state, metric=metric, tokens=tokens, skip_sink=skip_sink)
-    finally:
-        state.close()
+    with News(shown=progress is None) as news:
+        told = progress or news
+        data = Calibration.of(calibration).tokenize(tokenizer, model, progress=told)
+        refuse_long_rows(model, data.ids.shape[1])
+        state = PruningState(
+            view,
+            data,
+            merger=cast("Merger", registry.create("merger", "billhook:fold")),
+            cache=CacheBudget(device=0, host=0),  # every stream is needed once
+            progress=told,
+        )
+        try:
+            return measure_windows(state, metric=metric, tokens=tokens, skip_sink=skip_sink)
+        finally:
+            state.close()

@@ -24,6 +24,7 @@ from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
+from billhook.news import News
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
 from billhook.plans.journal_file import JournalFile, opened
@@ -31,6 +32,7 @@ from billhook.plans.plan import TOKENS_PER_BATCH
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
 from billhook.plugins.registry import Registry, default_registry
+from billhook.progress import SearchProgress
 from billhook.pruning.attribution import Whereabouts, attributed
 from billhook.pruning.method import Method
 from billhook.pruning.records import Records
@@ -87,6 +89,9 @@ class Pruner:
         journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
             and options, that run goes on where it was; None for no such file.
         registry: where names are looked up; all installed plugins if not given.
+        progress: whether it is shown where a run stands: a bar in a terminal and in a notebook, a line about every half
+            minute where the output goes to a file. If None, it is, unless one of the ``hooks`` is told of progress, or
+            the environment says ``BILLHOOK_PROGRESS=0``.
         recipe: the one that :meth:`following` took the strategies of, for the plan's list of versions; changes nothing.
     """
 
@@ -101,6 +106,7 @@ class Pruner:
     journal: os.PathLike[str] | None = attrs.field(default=None, converter=_path, metadata={"billhook_kind": False})
     registry: Registry = attrs.field(factory=default_registry, repr=False)
     recipe: Recipe | None = None
+    progress: bool | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
@@ -168,7 +174,8 @@ class Pruner:
         refuse_layers(self.selector, budget)
         with attributed(registry, where), opened(self.journal) as journal:
             run = _Run(attrs.evolve(self, journal=journal), registry, model, where)
-            return run(tokenizer, Calibration.of(calibration), budget)
+            with run.news:
+                return run(tokenizer, Calibration.of(calibration), budget)
 
 
 class _Run:
@@ -188,6 +195,8 @@ class _Run:
         self.final = FinalRepairs(self.repairer, self.method.repair)
         self.reports: list[CutReport] = []
         self.metrics: dict[str, float] = {}
+        watched = any(hasattr(hooks, "billhook_on_progress") for hooks in pruner.hooks)
+        self.news = News(shown=not watched if pruner.progress is None else pruner.progress)
 
     def __call__(
         self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
@@ -293,13 +302,18 @@ class _Run:
             cache=self.pruner.cache,
             tokens_per_batch=self.records.tokens_per_batch,
             progress=self._progress,
-            on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
+            on_search=self._on_search,
             journal=journal,
             repair=self.method.repair,
             trials=(lambda state: TrialRepairs(state, self.repairer)) if tries else None,
         )
 
+    def _on_search(self, progress: SearchProgress) -> None:
+        self.news.searching(progress)
+        self.hook.billhook_on_search(progress=progress)
+
     def _progress(self, stage: str, done: int, total: int | None) -> None:
+        self.news(stage, done, total)
         self.hook.billhook_on_progress(stage=stage, done=done, total=total)
 
     def _measure(self, state: PruningState, name: str) -> None:

@@ -27,8 +27,10 @@ def test_the_module_of_a_template_is_a_plugin(role: str, tmp_path: Path) -> None
 
 def own_test(role: str, folder: Path) -> None:
     made = new_plugin("my-idea", role, folder)
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--rootdir={made}", str(made)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--rootdir={made}"]
+    done = subprocess.run(
+        [*command, str(made)], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
