@@ -13,15 +13,13 @@ from typing import Annotated, cast
 import typer
 
 from billhook.cli.commands import analyze, apply, evaluate, export, new_plugin, plugins, prune, recipes
+from billhook.cli.ending import ending
 from billhook.cli.messages import Interrupted, Messages
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, first_line, is_out_of_memory
 from billhook.version import __version__
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """What typer raises on a command line it cannot parse. It exports only this subclass."""
-
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-"""Names of the errors of torch and Python; by name, since catching torch's would mean importing it."""
 
 app = typer.Typer(
     help="Prune pre-trained transformers without training; repair every cut in closed form.",
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark, not an error
-    with Messages() as messages:
+    with Messages() as messages, ending():
         try:
             code = app(
                 args=None if arguments is None else list(arguments),
@@ -79,10 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             code = 130
         except Exception as error:
-            if type(error).__name__ not in OUT_OF_MEMORY:
+            if not is_out_of_memory(error):
                 raise
             messages.error(
-                f"Out of memory: {error} Try --dtype bfloat16, a smaller --seqlen, or a smaller --cache-mib."
+                f"Out of memory: {first_line(error)} Try --dtype bfloat16, a smaller --seqlen, or a smaller "
+                f"--cache-mib."
             )
             return 1
         if code == 130:  # newer typer turns an interrupt into this code itself

@@ -6,7 +6,7 @@ Everything is checked from cheap to dear: options before files, files before the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -76,3 +76,10 @@ def view_of(model: PreTrainedModel, registry: Registry | None = None) -> ModelVi
 def cache_budget(mib: int | None) -> CacheBudget:
     """The budget for ``--cache-mib``."""
     return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)
+
+
+def given_options(*, calibration: Sequence[str] | None, dtype: str, device: str) -> list[str]:
+    """The options that say the same to another command; those left out that are the default."""
+    options = [part for source in calibration or () for part in ("--calibration", source)]
+    options += [] if dtype == "auto" else ["--dtype", dtype]
+    return options + ([] if device == "cpu" else ["--device", device])

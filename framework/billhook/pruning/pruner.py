@@ -27,6 +27,7 @@ from billhook.model.weights import refuse_unusable
 from billhook.news import News
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
+from billhook.plans.journal_file import JournalFile, opened
 from billhook.plans.plan import TOKENS_PER_BATCH
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
@@ -63,9 +64,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def _path(given: object) -> Path | None:
+def _path(given: object) -> os.PathLike[str] | None:
     refuse_other_kind(given, str | os.PathLike | None, "The 'journal' of Pruner")
-    return None if given is None else Path(cast("str", given))
+    return given if given is None or isinstance(given, JournalFile) else Path(cast("str", given))
 
 
 @attrs.frozen(kw_only=True, eq=False, field_transformer=typed)
@@ -103,7 +104,7 @@ class Pruner:
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
     tokens_per_batch: int | None = None
-    journal: Path | None = attrs.field(default=None, converter=_path)
+    journal: os.PathLike[str] | None = attrs.field(default=None, converter=_path, metadata={"billhook_kind": False})
     registry: Registry = attrs.field(factory=default_registry, repr=False)
     recipe: Recipe | None = None
     progress: bool | None = None
@@ -172,8 +173,8 @@ class Pruner:
         if tokenizer is not None:
             refuse_no_tokenizer(tokenizer)
         refuse_layers(self.selector, budget)
-        with attributed(registry, where):
-            run = _Run(self, registry, model, where)
+        with attributed(registry, where), opened(self.journal) as journal:
+            run = _Run(attrs.evolve(self, journal=journal), registry, model, where)
             with run.news:
                 return run(tokenizer, Calibration.of(calibration), budget)
 

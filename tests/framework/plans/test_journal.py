@@ -283,7 +283,7 @@ def test_the_journal_of_another_run_is_refused_and_left_alone(other: str, tmp_pa
     _, data = whole_run("block-pruner")
     path = write(tmp_path / "journal", data)
     pruner, changed, message = OTHERS[other]
-    way_out = "Finish that run with its own command, or delete the file to begin anew"
+    way_out = "Finish that run with its own command, or name another journal for this one"
     with pytest.raises(InvalidJournal, match=rf"belongs to another run: {message}.*{way_out}"):
         prune(pruner, path, **changed)
     assert path.read_bytes() == data

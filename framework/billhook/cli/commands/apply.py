@@ -103,14 +103,14 @@ def command(
     from billhook.pruning import applying
     from billhook.pruning.pruner import Pruner
 
-    saving.check_output(out, overwrite, model)
+    place = saving.check_output(out, overwrite, model)
     registry, names = prepared(plugin, {"estimator": estimator, "merger": merger})  # before the plan, which needs them
     given = _read(plan, steps, reorder)
     base = Pruner(cache=opening.cache_budget(cache_mib), registry=registry)
     pruner = _pruner(given, names, setting or [], base)
     source = source_of(calibration) if calibration else None
     data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
-    with ProgressBars() as bars:
+    with place, ProgressBars() as bars:
         with bars.step("loading"):
             loaded, words, data = _open(
                 model,
@@ -132,7 +132,7 @@ def command(
             any_calibration=any_calibration,
         )
         with bars.step("saving"):
-            path = saving.save(result, out, overwrite=overwrite, verify=verify)
+            path = saving.save(result, place, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -147,8 +148,7 @@ def command(
     from billhook.pruning.pruner import Pruner
     from billhook.pruning.refusals import refuse_layers
 
-    if out is not None:
-        saving.check_output(out, overwrite, model)
+    place = None if out is None else saving.check_output(out, overwrite, model)
     names: dict[Role, str | None] = {
         "selector": FIXED_WINDOWS if spans else selector,
         "estimator": estimator,
@@ -180,8 +180,9 @@ def command(
         begin=begin,
     )
 
-    with SearchJournal(kept_in) as kept, ProgressBars() as bars:
-        pruner = attrs.evolve(pruner, hooks=[bars, kept], journal=kept.path)
+    writing = contextlib.nullcontext() if dry_run or place is None else place
+    with writing as taken, SearchJournal(kept_in) as kept, ProgressBars() as bars:
+        pruner = attrs.evolve(pruner, hooks=[bars, kept], journal=kept.file)
         with bars.step("loading"):
             opened = opening.open_model(
                 model,
@@ -193,12 +194,14 @@ def command(
                 tokenizer=tokenizer,
             )
         path = None
-        if dry_run or out is None:
+        if taken is None:
             result = _only_choose(pruner, opened, budget)
         else:
+            saving.require_room(taken, opened.model, budget, method.selector)
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
+            again = [model, *opening.given_options(calibration=calibration, dtype=dtype, device=device)]
             with bars.step("saving"):
-                path = saving.save(result, out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
+                path = saving.save(result, taken, verify=verify, pad=pad, uniform=uniform, again=again)
             kept.finish()
     output.print_result(result, path, bars.seconds, as_json=json)
 
