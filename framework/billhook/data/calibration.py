@@ -10,6 +10,7 @@ import attrs
 from transformers import PreTrainedModel
 
 from billhook.data.blend import Blend, Part, allocate, largest_remainder
+from billhook.data.corpus import Corpus
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
@@ -18,7 +19,7 @@ from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.shipped import TEXTS, kinds_of, shipped_rows
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
-from billhook.data.text_source import documents
+from billhook.data.text_source import opened
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
@@ -169,8 +170,6 @@ class Calibration:
             return self._unwritten(source, tokenizer, model, progress)
         if (ready := ready_tokens(source)) is not None:
             return Pool.of_rows(ready, ready.source, self.seed)
-        kinds = kinds_of(source)
-        found, name = ([], "") if kinds else documents(source)
         layout = TextLayout(
             tokenizer=refuse_no_tokenizer(tokenizer),
             seqlen=self.seqlen,
@@ -178,8 +177,11 @@ class Calibration:
             chat_template=self.chat_template,
             begin=self.begin,
         )
-        if kinds:
+        if kinds := kinds_of(source):
             return Pool.of_rows(shipped_rows(kinds, layout), str(source), self.seed)
+        found, name = opened(source, size=layout.piece, tokens=self.samples * self.seqlen)
+        if isinstance(found, Corpus):
+            return Pool.of_drawn(layout.drawn(found, name, count=self.samples, seed=self.seed), name)
         return Pool.of_rows(layout.rows(found, name), name, self.seed)
 
     def _unwritten(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from billhook.errors import InvalidCut, SingularProblem
-from billhook.model.writer import all_finite
+from billhook.errors import InvalidCut
 from billhook.plans.report import CutReport
 from billhook.regression.linear_map import LinearMap
 from billhook.regression.regression import Regression
+from billhook.repair.answers import refuse_no_map
 from billhook.repair.figures import measure
 from billhook.repair.guarding import guarded
 from billhook.repair.streamed_regression import StreamedRegression
@@ -76,13 +76,13 @@ class Repairer:
         """The estimator's answer, or what of it does no harm on text of another kind; None to leave things as they are.
 
         Raises:
-            SingularProblem: it is not finite.
+            SingularProblem: its weight or its bias is not finite.
+            ShapeMismatch: it is no map of the problem's shape in float32 or float64.
         """
         linear_map = self.estimator.estimate(regression)
         if linear_map is None:
             return None
-        if not all_finite(linear_map.weight):
-            raise SingularProblem(f"The estimator {self.estimator!r} gave a map that is not finite. Use another one.")
+        refuse_no_map(self.estimator, linear_map, regression)
         return guarded(regression, linear_map)
 
     def _known(self, state: PruningState, site: RepairSite | None) -> LinearMap | None:
