@@ -69,11 +69,11 @@ class Records:
             versions=self.versions(state.cuts),
         )
 
-    def versions(self, cuts: Iterable[Cut] = ()) -> dict[str, str]:
+    def versions(self, cuts: Iterable[Cut] = (), *, hooks: bool = True) -> dict[str, str]:
         """Of all distributions that have a part in the run: by strategies, recipe, adapter, hooks and kinds of cut."""
         kinds = {type(cut): cut for cut in cuts}.values()
         parts = [self.method.strategy(role) for role in ROLES]
-        return versions(self.registry, [*parts, self.dense.adapter, self.recipe, *kinds])
+        return versions(self.registry, [*parts, self.dense.adapter, self.recipe, *kinds], hooks=hooks)
 
     def journal(self, path: os.PathLike[str] | None, tokens: Tokens, budget: Budget) -> Journal | None:
         """The journal of this very run: all that its decisions depend on is written at its top. None for no path."""
@@ -86,7 +86,8 @@ class Records:
             "data": {"fingerprint": tokens.fingerprint},
             "model": attrs.asdict(ModelIdentity.of(self.dense)),
             "billhook": {"version": __version__},
-            # of what decides; not of what computes, or an update of torch would end a search of hours
-            "versions": {name: found for name, found in self.versions().items() if name not in COMPUTING},
+            # of what decides; not of what computes or listens: an update of torch, or another progress bar, must not
+            # end a search of hours
+            "versions": {name: found for name, found in self.versions(hooks=False).items() if name not in COMPUTING},
         }
         return Journal(path, run)
