@@ -85,7 +85,7 @@ def kills(total: int, few: bool) -> list[int]:
     return sorted({*range(1, total + 1, max(1, total // 20))}) if few else [*range(1, total + 1)]
 
 
-def check_new(saved: tuple[Path, Path, Path], result: PruneResult, *, few: bool) -> int:
+def check_new(saved: tuple[Path, Path, Path], result: PruneResult, *, few: bool, by: int = signal.SIGKILL) -> int:
     there, _, new = saved
     out = there / "out"
     total = in_a_process(lambda: result.save(out, verify=False), die_at=None)
@@ -93,7 +93,7 @@ def check_new(saved: tuple[Path, Path, Path], result: PruneResult, *, few: bool)
     assert total > 20
     for touch in kills(total, few):
         shutil.rmtree(out, ignore_errors=True)
-        in_a_process(lambda: result.save(out, verify=False), die_at=touch)
+        in_a_process(lambda: result.save(out, verify=False), die_at=touch, by=by)
         if out.exists():
             assert contents(out).keys() == contents(new).keys(), touch
             assert weights(out) == weights(new), touch
@@ -103,7 +103,7 @@ def check_new(saved: tuple[Path, Path, Path], result: PruneResult, *, few: bool)
     return len(kills(total, few))
 
 
-def check_overwrite(saved: tuple[Path, Path, Path], result: PruneResult, *, few: bool) -> int:
+def check_overwrite(saved: tuple[Path, Path, Path], result: PruneResult, *, few: bool, by: int = signal.SIGKILL) -> int:
     there, old, new = saved
     out = there / "out"
 
@@ -116,7 +116,7 @@ def check_overwrite(saved: tuple[Path, Path, Path], result: PruneResult, *, few:
     assert weights(out) == weights(new)
     for touch in kills(total, few):
         prepare()
-        in_a_process(lambda: result.save(out, verify=False, overwrite=True), die_at=touch)
+        in_a_process(lambda: result.save(out, verify=False, overwrite=True), die_at=touch, by=by)
         if out.exists():
             assert weights(out) in (weights(old), weights(new)), touch
         result.save(out, verify=False, overwrite=True)
@@ -138,8 +138,12 @@ def test_a_killed_overwrite_leaves_the_old_one_or_the_new(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda by: by.name)
 def test_a_save_can_be_killed_at_every_touch_of_a_file(
-    saved: tuple[Path, Path, Path], results: tuple[PruneResult, PruneResult]
+    saved: tuple[Path, Path, Path], results: tuple[PruneResult, PruneResult], by: signal.Signals
 ) -> None:
-    assert check_new(saved, results[1], few=False) + check_overwrite(saved, results[1], few=False) >= 200
+    """Some 130 kills by each signal."""
+    kills = [check(saved, results[1], few=False, by=by) for check in (check_new, check_overwrite)]
+    assert min(kills) >= 40
+    assert sum(kills) >= 100
