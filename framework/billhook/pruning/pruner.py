@@ -39,6 +39,7 @@ from billhook.pruning.method import Method
 from billhook.pruning.proposals import proposals, tell_missed
 from billhook.pruning.records import Records
 from billhook.pruning.refusals import (
+    refuse_growing,
     refuse_layers,
     refuse_no_budget,
     refuse_no_model,
@@ -208,6 +209,7 @@ class _Run:
     ) -> PruneResult:
         began = time.perf_counter()
         refuse_unweighted(self.method)
+        refuse_growing(self.method)
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
