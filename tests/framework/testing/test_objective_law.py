@@ -26,6 +26,7 @@ class Fine(Objective):
         return self.weight * float(cross_entropy(predictions.logits.float(), predictions.labels, reduction="sum"))
 
 
+@attrs.frozen
 class Shown(Fine):
     """Reported as perplexity."""
 
@@ -33,6 +34,7 @@ class Shown(Fine):
         return math.exp(min(mean, 700.0))
 
 
+@attrs.frozen
 class Signed(Fine):
     """May be negative, and says so."""
 
