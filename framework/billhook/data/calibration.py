@@ -10,6 +10,7 @@ import attrs
 from transformers import PreTrainedModel
 
 from billhook.data.blend import Blend, Part, allocate, largest_remainder
+from billhook.data.corpus import Corpus
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
@@ -17,7 +18,7 @@ from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
-from billhook.data.text_source import BUILTIN, documents
+from billhook.data.text_source import BUILTIN, opened
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
@@ -160,7 +161,6 @@ class Calibration:
             return self._unwritten(source, tokenizer, model, progress)
         if (ready := ready_tokens(source)) is not None:
             return Pool.of_rows(ready, ready.source, self.seed)
-        found, name = documents(source)
         layout = TextLayout(
             tokenizer=refuse_no_tokenizer(tokenizer),
             seqlen=self.seqlen,
@@ -168,6 +168,9 @@ class Calibration:
             chat_template=self.chat_template,
             begin=self.begin,
         )
+        found, name = opened(source, size=layout.piece, tokens=self.samples * self.seqlen)
+        if isinstance(found, Corpus):
+            return Pool.of_drawn(layout.drawn(found, name, count=self.samples, seed=self.seed), name)
         return Pool.of_rows(layout.rows(found, name), name, self.seed)
 
     def _unwritten(

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from billhook.data.beginning import beginning_of, refuse_no_room
 from billhook.data.calibration import tokenize_whole
+from billhook.data.corpus import Corpus
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.given import keep, ready_tokens
-from billhook.data.text_source import BUILTIN_EVALUATION, documents
+from billhook.data.text_source import BUILTIN_EVALUATION, Document, opened, plain
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import summed_loss
@@ -126,12 +127,11 @@ def held_out(
         refuse_other_kind(value, int, f"The {name!r} of an evaluation")
     if seqlen < 2:
         raise InvalidConfig(f"The 'seqlen' of an evaluation must be at least 2; got {seqlen}.")
-    found, name = documents(source)
     known = refuse_no_tokenizer(tokenizer)
-    whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
+    found, name = opened(source, size=2**16, tokens=tokens)
     start = beginning_of(known) if begin else ()
     refuse_no_room(start, seqlen)
-    ids = tokenize_whole(whole, known, special=not start)
+    ids = _ending(found, known, tokens, special=not start)
     fresh = seqlen - len(start)
     count = min(tokens // seqlen, len(ids) // fresh)
     if count <= 0:
@@ -141,6 +141,21 @@ def held_out(
     text_rows = ids[len(ids) - count * fresh :].view(count, fresh)
     rows = torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), text_rows], dim=1)
     return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
+
+
+def _ending(
+    found: list[Document] | Corpus, tokenizer: PreTrainedTokenizerBase, tokens: int, *, special: bool
+) -> Tensor:
+    """The ids of a text, or of the end of one that is too long to be tokenised for its last ``tokens``."""
+    if not isinstance(found, Corpus):
+        return tokenize_whole("\n\n".join(map(plain, found)), tokenizer, special=special)
+    characters, before = 8 * tokens, -1
+    while True:
+        text = found.ending(characters, plain)
+        ids = tokenize_whole(text, tokenizer, special=False)
+        if len(ids) >= tokens or len(text) == before:  # enough, or all
+            return ids
+        characters, before = 2 * characters, len(text)
 
 
 def _row_loss(model: PreTrainedModel, row: Tensor) -> float:
