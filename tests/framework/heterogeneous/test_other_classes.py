@@ -23,7 +23,7 @@ from transformers.models.auto import modeling_auto
 from billhook import DropBranch
 from billhook.model.key_values import cache_name
 
-CLASSES = {
+CLASSES: dict[Any, Any] = {
     AutoModel: modeling_auto.MODEL_MAPPING,
     AutoModelForSequenceClassification: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification: modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
@@ -102,7 +102,8 @@ def without_an_attention(family: str, number: int) -> PreTrainedModel:
 
 
 def written(model: PreTrainedModel, **options: Any) -> list[int]:
-    found: Any = model.generate(
+    decode: Any = model.generate
+    found = decode(
         REPEATING,
         attention_mask=torch.ones_like(REPEATING),
         max_new_tokens=20,

@@ -34,7 +34,8 @@ class Adapts:
     @hookimpl
     def billhook_register_adapters(self, register: Any) -> None:
         """A Llama by another name."""
-        register(attrs.evolve(default_registry().adapter_for("llama"), name="mine", model_types=("mytype",)))
+        llama: Any = default_registry().adapter_for("llama")
+        register(attrs.evolve(llama, name="mine", model_types=("mytype",)))
 
 
 @pytest.fixture

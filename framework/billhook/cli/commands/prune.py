@@ -141,6 +141,7 @@ def command(
     from billhook.cli.sources import source_of
     from billhook.data.calibration import Calibration
     from billhook.plugins.registry import default_registry
+    from billhook.pruning.applying import needs_data
     from billhook.pruning.method import DEFAULT_RECIPE
     from billhook.pruning.pruner import Pruner
     from billhook.pruning.refusals import refuse_layers
@@ -173,12 +174,14 @@ def command(
         begin=begin,
     )
 
+    idle = bool(spans) and calibration is None and not needs_data(pruner)
+
     with SearchJournal(kept_in) as kept, ProgressBars() as bars:
         pruner = attrs.evolve(pruner, hooks=[bars, kept], journal=kept.path)
         with bars.step("loading"):
             opened = opening.open_model(
                 model,
-                data,
+                None if idle else data,
                 dtype=dtype,
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method),
@@ -187,13 +190,23 @@ def command(
             )
         path = None
         if dry_run or out is None:
-            result = _only_choose(pruner, opened, budget)
+            result = _without_data(_only_choose(pruner, opened, budget), idle)
         else:
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
+            result = _without_data(result, idle)
             with bars.step("saving"):
                 path = saving.save(result, out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
             kept.finish()
     output.print_result(result, path, bars.seconds, as_json=json)
+
+
+def _without_data(result: PruneResult, idle: bool) -> PruneResult:
+    """Note in the plan that nothing looked at data, where that is so."""
+    import attrs
+
+    from billhook.data.record import NO_DATA
+
+    return attrs.evolve(result, plan=attrs.evolve(result.plan, calibration=NO_DATA)) if idle else result
 
 
 def _strategies(
