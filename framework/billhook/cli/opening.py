@@ -6,7 +6,7 @@ Everything is checked from cheap to dear: options before files, files before the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ from billhook.model import loading
 from billhook.model.positions import refuse_long_rows
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
-from billhook.plugins.registry import default_registry
+from billhook.plugins.registry import Registry, default_registry
 from billhook.progress import Progress, silent
 from billhook.pruning.applying import NO_TOKENS
 
@@ -73,11 +73,18 @@ def open_model(
     return Opened(model=model, tokenizer=words, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
 
 
-def view_of(model: PreTrainedModel) -> ModelView:
-    """The model through its adapter; refuses architectures that none knows."""
-    return default_registry().view(model)
+def view_of(model: PreTrainedModel, registry: Registry | None = None) -> ModelView:
+    """The model through its adapter; refuses architectures that none knows. Those of all installed plugins if None."""
+    return (default_registry() if registry is None else registry).view(model)
 
 
 def cache_budget(mib: int | None) -> CacheBudget:
     """The budget for ``--cache-mib``."""
     return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)
+
+
+def given_options(*, calibration: Sequence[str] | None, dtype: str, device: str) -> list[str]:
+    """The options that say the same to another command; those left out that are the default."""
+    options = [part for source in calibration or () for part in ("--calibration", source)]
+    options += [] if dtype == "auto" else ["--dtype", dtype]
+    return options + ([] if device == "cpu" else ["--device", device])

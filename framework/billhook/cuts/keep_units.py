@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
 
@@ -97,7 +97,11 @@ class _KeepUnits(Cut):
             InvalidCut: units that are not ascending, or none.
         """
         kept = fields.get("kept")
-        return super().from_data({**fields, "kept": from_runs(kept)} if isinstance(kept, str) else fields)
+        if not isinstance(kept, str):
+            return super().from_data(fields)
+        few = super().from_data({**fields, "kept": [0]})
+        made: AnyCut = attrs.evolve(cast("Any", few), kept=from_runs(kept))  # not one by one: millions may be kept
+        return made
 
     def _places(self, view: ModelView) -> list[int]:
         """Of the units that stay, among those there."""

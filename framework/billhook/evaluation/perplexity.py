@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import torch
@@ -22,6 +22,8 @@ from billhook.evaluation.loss import summed_loss
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
 from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
+from billhook.news import News
+from billhook.tables import facts_html, finite
 from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
@@ -47,6 +49,13 @@ class Evaluation:
     seqlen: int
     source: str
     parameters: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name, as JSON values; None for a perplexity that no float can hold."""
+        return cast("dict[str, Any]", finite(attrs.asdict(self)))
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.to_dict())
 
 
 @torch.inference_mode()
@@ -74,7 +83,7 @@ def evaluate(
         tokens: how many tokens to use at most; whole rows only.
         begin: begin every row with the tokens that the tokenizer puts before a text, where it does so. Without them
             families that are used with them (Gemma) give perplexities that say nothing.
-        progress: called with ``"scoring"``, rows done, and all rows.
+        progress: called with ``"scoring"``, rows done, and all rows. If None, a bar is shown (see :class:`Pruner`).
 
     Returns:
         The perplexity (exp of the mean negative log-likelihood, over every token after the first of its row), and what
@@ -95,12 +104,11 @@ def evaluate(
     refuse_unknown_ids(model, rows.ids, tokenizer)
     refuse_long_rows(model, int(rows.keep.sum(1).max()))
     total = 0.0
-    with eval_mode(model):
+    with eval_mode(model), News(shown=progress is None) as news:
         for number, (row, keep) in enumerate(zip(rows.ids, rows.keep, strict=True), 1):
             if int(keep.sum()) > 1:
                 total += _row_loss(model, row[keep][None].to(next(model.get_input_embeddings().parameters()).device))
-            if progress is not None:
-                progress("scoring", number, count)
+            (progress or news)("scoring", number, count)
     return Evaluation(
         perplexity=_exp(total / predicted),
         token_count=predicted,

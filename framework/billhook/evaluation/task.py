@@ -114,7 +114,7 @@ def _query(record: Mapping[str, object], where: str) -> str:
     query = record.get("query")
     if not isinstance(query, str):
         raise _missing(record, "query", "a string", where)
-    return query
+    return _whole(query, "query", where)
 
 
 def _gold(record: Mapping[str, object], answers: int, where: str) -> int:
@@ -132,7 +132,18 @@ def _texts(record: Mapping[str, object], field: str, where: str) -> list[str]:
     found = record.get(field)
     if not isinstance(found, list | tuple) or not found or not all(isinstance(text, str) for text in found):
         raise _missing(record, field, "a list of strings", where)
-    return list(found)
+    return [_whole(text, field, where) for text in found]
+
+
+def _whole(text: str, field: str, where: str) -> str:
+    """``text``, unless it holds half a character (a lone surrogate), which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CalibrationError(
+            f"{where}: {field!r} has half a character (a lone surrogate, {text[error.start]!r}). Mend that line."
+        ) from error
+    return text
 
 
 def _missing(record: Mapping[str, object], field: str, kind: str, where: str) -> CalibrationError:

@@ -40,6 +40,16 @@ def refuse_unmergeable(view: ModelView, method: Method) -> None:
         method.merger.check(view, DropBranch(last, "mlp"))
 
 
+def refuse_unweighted(method: Method) -> None:
+    """Raise :class:`InvalidConfig` for weights of tokens with an estimator that reads rows: rows carry none."""
+    if method.estimator.needs is Needs.ROWS and method.repair.weights != "equal":
+        raise InvalidConfig(
+            f"Repair(weights={method.repair.weights!r}) would do nothing: the estimator {method.estimator!r} reads "
+            f"rows, which carry no weights. Leave the weights 'equal' (repair.weights=equal), or use an estimator that "
+            f"reads moments, such as 'least-squares' or 'ridge'."
+        )
+
+
 def refuse_no_budget(budget: object) -> None:
     """Raise :class:`InvalidConfig` for what is no budget, a number for instance."""
     if not isinstance(budget, Budget):
