@@ -20,7 +20,7 @@ from billhook.plugins.registry import Registry
 from billhook.plugins.versions import COMPUTING, versions
 from billhook.pruning.method import Method
 from billhook.roles.recipe import Recipe
-from billhook.roles.role import ROLES, Role
+from billhook.roles.role import ROLES, Role, Strategy
 from billhook.roles.state import PruningState
 from billhook.version import __version__
 
@@ -45,11 +45,13 @@ class Records:
     dense: ModelView
     tokens_per_batch: int
     recipe: Recipe | None = None
-    specs: Mapping[Role, StrategySpec | None] = attrs.field(init=False)
+    specs: Mapping[Role, StrategySpec | None] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.specs_of(), takes_self=True)
+    )
 
-    @specs.default
-    def _specs_of(self) -> dict[Role, StrategySpec | None]:
-        chosen = {role: self.method.strategy(role) for role in ROLES}
+    def specs_of(self) -> dict[Role, StrategySpec | None]:
+        """What :attr:`specs` are."""
+        chosen: dict[Role, Strategy | None] = {role: self.method.strategy(role) for role in ROLES}
         return {role: None if own is None else self.registry.spec(role, own) for role, own in chosen.items()}
 
     def plan(self, state: PruningState, budget: Budget, calibration: CalibrationRecord) -> Plan:
