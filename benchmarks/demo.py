@@ -46,12 +46,13 @@ def main() -> None:
             for m in (model, cut.model, repaired.model)
         ]
     folder = repaired.save(options.out, overwrite=True)
-    console.print(_table(repaired, figures, time.perf_counter() - began))
+    console.print(_table(repaired, figures))
+    console.print(_about(repaired, time.perf_counter() - began), highlight=False)
     console.print(f"Checkpoint, reloaded and compared: {folder}")
     console.print(f"It says: {_sentence(folder)}")
 
 
-def _table(result: PruneResult, perplexities: list[float], seconds: float) -> Table:
+def _table(result: PruneResult, perplexities: list[float]) -> Table:
     metrics = result.metrics
     table = Table(title=f"SmolLM2-135M-Instruct, {metrics['ratio']:.0%} smaller, not trained")
     table.add_column("")
@@ -60,13 +61,18 @@ def _table(result: PruneResult, perplexities: list[float], seconds: float) -> Ta
     before, after = (f"{metrics[f'parameters_{when}']:,.0f}" for when in ("before", "after"))
     table.add_row("parameters", before, after, after)
     table.add_row("perplexity", *(f"{p:.2f}" for p in perplexities))
-    table.caption = (
-        f"{len(result.plan.cuts)} MLPs narrower: {metrics['seconds_selecting']:.0f} s to select, "
-        f"{metrics['seconds_repairing']:.0f} s to repair, {seconds:.0f} s in all.\n"
-        f"Learnt from {result.plan.calibration.token_count:,} tokens of the texts that come with billhook;\n"
-        f"measured on another kind of text, Python's help."
-    )
     return table
+
+
+def _about(result: PruneResult, seconds: float) -> str:
+    """What was learnt from, what was measured on, and how long it took."""
+    metrics = result.metrics
+    return (
+        f"Learnt from {result.plan.calibration.token_count:,} tokens of the texts that come with billhook;\n"
+        f"measured on another kind of text, Python's help.\n"
+        f"{len(result.plan.cuts)} MLPs narrower: {metrics['seconds_selecting']:.0f} s to select, "
+        f"{metrics['seconds_repairing']:.0f} s to repair, {seconds:.0f} s in all"
+    )
 
 
 def _sentence(folder: Path) -> str:

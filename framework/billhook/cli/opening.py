@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,8 +86,16 @@ def cache_budget(mib: int | None) -> CacheBudget:
     return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)
 
 
-def given_options(*, calibration: Sequence[str] | None, dtype: str, device: str) -> list[str]:
+def given_options(
+    *,
+    calibration: Sequence[str] | None,
+    dtype: str,
+    device: str,
+    tokenizer: str | None,
+    plugin: Sequence[Path] | None,
+) -> list[str]:
     """The options that say the same to another command; those left out that are the default."""
-    options = [part for source in calibration or () for part in ("--calibration", source)]
-    options += [] if dtype == "auto" else ["--dtype", dtype]
-    return options + ([] if device == "cpu" else ["--device", device])
+    several = {"--calibration": calibration or (), "--plugin": map(str, plugin or ())}
+    options = [part for name, values in several.items() for value in values for part in (name, value)]
+    single = {"--dtype": (dtype, "auto"), "--device": (device, "cpu"), "--tokenizer": (tokenizer, None)}
+    return options + [part for name, (value, usual) in single.items() if value != usual for part in (name, str(value))]

@@ -80,16 +80,19 @@ CalibrationSource = Annotated[
         show_default="texts",
     ),
 ]
-GuardSource = Annotated[
-    str | None,
-    typer.Option(
+
+
+def guard(default: str) -> Any:
+    """``--guard``, of which ``default`` says what holds without it."""
+    return typer.Option(
         "--guard",
         metavar="SOURCE",
         help="Text of another kind than --calibration, where repairs are checked to do no harm.",
         rich_help_panel=DATA,
-        show_default="self; builtin where self is calibrated on",
-    ),
-]
+        show_default=default,
+    )
+
+
 Samples = Annotated[int, typer.Option(help="Rows of tokens.", rich_help_panel=DATA)]
 Seqlen = Annotated[int, typer.Option(help="Tokens in a row.", rich_help_panel=DATA)]
 Seed = Annotated[int, typer.Option(help="Which rows are taken, and what the model writes.", rich_help_panel=DATA)]

@@ -23,6 +23,9 @@ from billhook.results.place import Place
 from billhook.results.result import PruneResult
 from billhook.roles.selector import Selector
 
+TRIES = 20
+"""Names that are tried in one folder for what is kept of a run: those of earlier runs stay."""
+
 
 def check_output(out: Path, overwrite: bool, model: str) -> Place:
     """The place of a command's output; refuses what cannot be made, before anything is computed, and writes nothing."""
@@ -101,9 +104,9 @@ def _way_on(plan: Plan, out: Path, again: Sequence[str]) -> str:
 
 
 def _free_files(out: Path) -> Iterator[Path]:
-    """Where the plan may be kept: not beside the output if there is another place, since its disk may be full."""
-    for folder in (Path(tempfile.gettempdir()), Path.cwd(), out.absolute().parent):
-        yield from itertools.islice(_numbered(folder / f"{out.absolute().name}.plan", ".json"), 3)
+    """Where the plan may be kept: beside the output, where it is looked for; elsewhere if no file can be made there."""
+    for folder in (out.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
+        yield from itertools.islice(_numbered(folder / f"{out.absolute().name}.plan", ".json"), TRIES)
 
 
 def _numbered(path: Path, suffix: str = "") -> Iterator[Path]:

@@ -59,7 +59,7 @@ def guard_tokens(
         return found.some(rows * found.ids.shape[1])  # ready tokens come whole
     except CalibrationError as error:
         if calibration.guard is not None:
-            raise
+            raise _no_guard(error) from error
         logger.warning("Repairs are not checked on text of another kind, as there is none: {}", error)
         return None
 
@@ -72,7 +72,17 @@ def refuse_unreadable_guard(calibration: Calibration, tokenizer: PreTrainedToken
     """
     if calibration.guard is None or isinstance(named(calibration.guard), SelfGenerated):
         return
-    attrs.evolve(calibration, source=calibration.guard, samples=1, guard=None).tokenize(tokenizer)
+    try:
+        attrs.evolve(calibration, source=calibration.guard, samples=1, guard=None).tokenize(tokenizer)
+    except CalibrationError as error:
+        raise _no_guard(error) from error
+
+
+def _no_guard(error: CalibrationError) -> CalibrationError:
+    return CalibrationError(
+        f"{error} Repairs are to be checked on it: say where it is (Calibration(guard=...), --guard), or check on none "
+        f"(Repair(guard=0), --set repair.guard=0)."
+    )
 
 
 def _written_by_the_model(tokens: Tokens) -> bool:

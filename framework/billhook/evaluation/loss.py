@@ -11,6 +11,17 @@ CPU_TOKENS, TOKENS = 32, 1024
 CPU's cache: several times faster than all at once, for 49,152 words."""
 
 
+CPU_LOGITS, LOGITS = 256, 2048
+"""Tokens whose logits exist at a time, on the CPU and elsewhere. 256 of 49,152 words take 25 MB in bfloat16, which a
+CPU's allocator keeps for the next ones; more it fetches anew each time, a quarter of what the head costs. On a GPU,
+launching the work must not outweigh it."""
+
+
+def logit_tokens(device: torch.device) -> int:
+    """How many tokens' logits exist at a time on ``device``."""
+    return CPU_LOGITS if device.type == "cpu" else LOGITS
+
+
 def loss_tokens(device: torch.device) -> int:
     """How many tokens' logits are best turned to float32 at a time: on a CPU few, which its cache holds."""
     return CPU_TOKENS if device.type == "cpu" else TOKENS

@@ -147,7 +147,7 @@ def _data_for(
 ) -> tuple[Calibration, CalibrationRecord]:
     """The data, tokenised, and what a plan remembers of them."""
     data = calibration_of(plan) if calibration is None else Calibration.of(calibration)
-    if data.guard is None and plan.calibration != NO_DATA:
+    if data.guard is None and plan.calibration != NO_DATA and not any_calibration:
         data = attrs.evolve(data, guard=calibration_of(plan).guard)
     if not any_calibration and plan.calibration != NO_DATA:
         data = attrs.evolve(data, begin=plan.calibration.begin)  # they must be the plan's data, so begin as those did

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
 import torch
 
-from billhook.evaluation.loss import summed_divergence
+from billhook.data.tokens import TokenBatch
+from billhook.evaluation.loss import logit_tokens, summed_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from billhook.activations.runner import OpenBatch
-    from billhook.data.tokens import TokenBatch, Tokens
     from billhook.model.view import ModelView
     from billhook.roles.state import PruningState
 
-LOGIT_TOKENS = 256
-"""Tokens whose logits exist at a time."""
-
 
 @torch.no_grad()
-def divergences(state: PruningState, models: Sequence[ModelView], tokens: Tokens) -> list[float]:
+def divergences(state: PruningState, models: Sequence[ModelView], batches: Iterable[TokenBatch]) -> list[float]:
     """Mean KL(dense ‖ model) over the predicted tokens, in nats per token; NaN where no token is predicted.
 
     Args:
         state: knows the dense model and how to run the layers.
         models: cut from it.
-        tokens: a few rows; every model runs on all of them.
+        batches: a few rows; every model runs on all of them.
     """
     totals, count = [0.0] * len(models), 0
-    for batch in tokens.batches():
+    for batch in batches:
         predicts = (batch.keep[:, :-1] & batch.keep[:, 1:]).to(state.dense.device)
         dense, *others = _last_streams(state, (state.dense, *models), batch)
         entering = [stream[:, :-1][predicts] for stream in others]  # [tokens, d_model] each
-        for start, wanted in _logits(state, dense[:, :-1][predicts]):
+        size = logit_tokens(state.dense.device)
+        for start, wanted in _logits(state, dense[:, :-1][predicts], size):
             for number, stream in enumerate(entering):
-                found = state.flow.runner.logits(stream[start : start + LOGIT_TOKENS])
+                found = state.flow.runner.logits(stream[start : start + size])
                 totals[number] += summed_divergence(found, wanted)
         count += int(predicts.sum())
     return [total / count if count else float("nan") for total in totals]
@@ -52,12 +49,20 @@ def moved(state: PruningState) -> dict[str, float]:
     """
     if state.guard is None:
         return {}
-    parts = {"kl_guard": state.guard}
+    parts = {"kl_guard": [*state.flow.guard]}
     if bool(state.held_out.any()):
-        parts["kl_held_out"] = attrs.evolve(
-            state.tokens, ids=state.tokens.ids[state.held_out], keep=state.tokens.keep[state.held_out]
-        )
-    return {name: divergences(state, [state.model], tokens)[0] for name, tokens in parts.items()}
+        parts["kl_held_out"] = _held_out(state)
+    return {name: divergences(state, [state.model], batches)[0] for name, batches in parts.items()}
+
+
+def _held_out(state: PruningState) -> list[TokenBatch]:
+    """The calibration rows that nothing was fitted to, in batches no larger than those of the run."""
+    found = []
+    for index, batch in enumerate(state.flow.batches):
+        aside = state.held_out_rows(index)
+        if aside is not None and bool(aside.any()):
+            found.append(TokenBatch(batch.ids[aside], batch.keep[aside]))
+    return found
 
 
 def _last_streams(state: PruningState, models: Sequence[ModelView], batch: TokenBatch) -> Iterator[Tensor]:
@@ -70,7 +75,7 @@ def _last_streams(state: PruningState, models: Sequence[ModelView], batch: Token
         yield stream
 
 
-def _logits(state: PruningState, stream: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """The dense model's logits of a few tokens at a time, each after the number of its first token."""
-    for start in range(0, len(stream), LOGIT_TOKENS):
-        yield start, state.flow.runner.logits(stream[start : start + LOGIT_TOKENS])
+def _logits(state: PruningState, stream: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+    """The dense model's logits of ``size`` tokens at a time, each after the number of its first token."""
+    for start in range(0, len(stream), size):
+        yield start, state.flow.runner.logits(stream[start : start + size])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -58,10 +59,9 @@ def undone_if_harmful(state: PruningState, before: ModelView) -> bool:
         state: with a guard; its model has been repaired.
         before: the model as it was when no repair had been put in.
     """
-    assert state.guard is not None
-    repaired, unrepaired = divergences(state, (state.model, before), state.guard)
-    if repaired <= unrepaired:
-        return False
+    repaired, unrepaired = divergences(state, (state.model, before), state.flow.guard)
+    if not repaired > unrepaired and not (math.isnan(repaired) and math.isfinite(unrepaired)):
+        return False  # both are NaN where every row has a single token: nothing is predicted
     logger.warning(
         "The repairs are left out: on text of another kind than the calibration's they would bring the model from "
         "{:.3f} to {:.3f} nats per token from the dense one. Calibrate on text that is more like the model's use.",

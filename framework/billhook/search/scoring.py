@@ -6,21 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from billhook.errors import CalibrationError
+from billhook.evaluation.loss import logit_tokens
 from billhook.roles.objective import Objective, Predictions
 
 if TYPE_CHECKING:
     from billhook.activations.runner import Runner
     from billhook.data.tokens import TokenBatch
     from billhook.roles.state import PruningState
-
-CPU_TOKENS, TOKENS = 256, 2048
-"""Tokens whose logits exist at a time, on the CPU and elsewhere. 256 of 49,152 words take 25 MB in bfloat16, which a
-CPU's allocator keeps for the next ones; more it fetches anew each time, a quarter of what the head costs. On a GPU,
-launching the work must not outweigh it."""
 
 
 def score(state: PruningState, objective: Objective) -> float:
@@ -67,11 +62,6 @@ def losses(
         for number, tokens in enumerate(entering):
             totals[number] += objective.loss(Predictions(runner.logits(tokens[part]), labels[part], dense_logits))
     return totals
-
-
-def logit_tokens(device: torch.device) -> int:
-    """How many tokens' logits exist at a time on ``device``."""
-    return CPU_TOKENS if device.type == "cpu" else TOKENS
 
 
 def _logits_of(runner: Runner, reference: Callable[[], Tensor], part: slice) -> Tensor:

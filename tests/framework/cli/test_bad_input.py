@@ -6,6 +6,7 @@ import copy
 import errno
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -305,20 +306,27 @@ def test_weights_that_are_not_numbers_are_refused_and_left_alone() -> None:
         assert torch.equal(weight.nan_to_num(7), before[name].nan_to_num(7))
 
 
-def test_a_disk_that_is_full_is_told_in_one_line_and_leaves_the_plan(
-    run: Run, in_place: Place, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_is_full_is_told_in_one_line_and_the_work_is_not_lost(
+    run: Run, in_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    pruning = ("prune", "model", "--recipe=replaceme-ls", "--layers", 1, "--out", tmp_path / "out", *QUICK.split())
     before = in_place.contents()
-    error = refused(run("prune", "model", "--recipe=replaceme-ls", "--layers", 1, "--out", "out", *QUICK.split()))
-    assert "The checkpoint cannot be written to out" in error
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+        error = refused(run(*pruning))
+    assert f"The checkpoint cannot be written to {tmp_path / 'out'}" in error
     assert "No space left on device" in error
-    assert "billhook apply" in error  # what makes the same model again is kept
-    kept = in_place.contents().keys() - before.keys()
-    assert all(name.endswith(".plan.json") for name in kept)
+    assert in_place.contents() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["out.plan.json"]
+
+    said = error.partition("The plan is kept, and makes the same model again: ")[2]
+    assert run(*shlex.split(said.replace("ELSEWHERE", str(tmp_path / "elsewhere")))[1:]).code == 0
+    assert run(*pruning).code == 0
+    again, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("elsewhere", "out"))
+    assert again == whole
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused_at_once(

@@ -28,9 +28,10 @@ from billhook import (
     apply,
     default_registry,
 )
+from billhook.errors import CalibrationError
 from billhook.pruning.applying import Planned
 from billhook.repair.divergence import divergences
-from billhook.repair.guarding import guarded
+from billhook.repair.guarding import guarded, undone_if_harmful
 from billhook.testing import tiny_tokens, tiny_view
 from billhook_strategies.estimators.least_squares import LeastSquares
 from billhook_strategies.estimators.ridge import Ridge
@@ -168,7 +169,32 @@ def test_divergences_are_those_of_the_models_logits() -> None:
         each.remove_from(cut)
     padded = tiny_tokens(4, 10, padding="both")
     expected = divergence(cut.model, padded)
-    assert divergences(state, [dense, cut], padded) == [0.0, pytest.approx(expected, rel=1e-4)]  # float32 sums
+    found = divergences(state, [dense, cut], padded.batches())
+    assert found == [0.0, pytest.approx(expected, rel=1e-4)]  # float32 sums
+    state.close()
+
+
+def test_where_nothing_is_predicted_no_repair_is_undone() -> None:
+    dense = tiny_view(num_hidden_layers=6)
+    state = PruningState(dense, OTHER, merger=Refit(), guard=Tokens.from_batches(torch.tensor([[5], [6]])))
+    assert not undone_if_harmful(state, dense.copy())
+    state.close()
+
+
+def test_a_guard_that_only_a_program_could_give_is_asked_for() -> None:
+    data = Calibration(source=tiny_tokens(6, 10), guard=OTHER)
+    made = Pruner(repair=Repair(when="final", held_out=0.2, guard=0.5)).prune(
+        tiny_view(num_hidden_layers=6).model, calibration=data, budget=Budget(parameters=0.1)
+    )
+    without = attrs.evolve(data, guard=None)
+    with pytest.raises(CalibrationError, match=r"say where it is \(Calibration\(guard=\.\.\.\), --guard\), or check"):
+        apply(made.plan, tiny_view(num_hidden_layers=6).model, calibration=without)
+    again = apply(made.plan, tiny_view(num_hidden_layers=6).model, calibration=data)
+    for name, weight in made.model.state_dict().items():
+        assert torch.equal(weight, again.model.state_dict()[name]), name
+    other = apply(made.plan, tiny_view(num_hidden_layers=6).model, calibration=without, any_calibration=True)
+    assert other.plan.calibration.guard is not None
+    assert other.plan.calibration.guard.source == "self"
 
 
 def test_the_guards_rows_change_neither_cuts_nor_the_calibrations_fingerprint() -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from billhook import Cut, DropBranch, DropLayers, ModelView, Objective, Predictions, PruningState, default_registry
 from billhook.errors import CalibrationError
-from billhook.search import scoring
+from billhook.evaluation import loss
 from billhook.search.scoring import losses, predicted_count, score
 from billhook.testing import random_map, tiny_tokens, tiny_view
 from billhook_strategies.mergers.insert import Insert
@@ -84,7 +84,7 @@ def test_how_many_logits_exist_at_a_time_does_not_matter(
     state = state_of(tiny_view())
     with state.trial(DropBranch(1, "mlp")):
         whole = score(state, objective)
-        monkeypatch.setattr(scoring, "CPU_TOKENS", chunk)
+        monkeypatch.setattr(loss, "CPU_LOGITS", chunk)
         assert score(state, objective) == pytest.approx(whole, rel=1e-5)  # the same float32 sums in other groups
     state.close()
 
@@ -119,7 +119,7 @@ def test_an_objective_sees_each_real_token_that_follows_one_and_its_predecessors
 
 
 def test_an_objective_never_sees_more_tokens_than_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "CPU_TOKENS", 5)
+    monkeypatch.setattr(loss, "CPU_LOGITS", 5)
     looking, state = Looking(), state_of(tiny_view(), tokens_per_batch=1000)
     score(state, looking)
     assert [len(shown.labels) for shown in looking.seen[:-1]] == [5] * (len(looking.seen) - 1)

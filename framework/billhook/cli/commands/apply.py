@@ -55,6 +55,7 @@ def command(
     seed: Annotated[
         int | None, typer.Option(help="Which rows are taken.", rich_help_panel=options.DATA, show_default=THE_PLANS)
     ] = None,
+    guard: Annotated[str | None, options.guard(THE_PLANS)] = None,
     any_calibration: Annotated[
         bool,
         typer.Option(
@@ -109,7 +110,7 @@ def command(
     base = Pruner(cache=opening.cache_budget(cache_mib), registry=registry)
     pruner = _pruner(given, names, setting or [], base)
     source = source_of(calibration) if calibration else None
-    data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
+    data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed, guard=guard)
     with place, ProgressBars() as bars:
         with bars.step("loading"):
             loaded, words, data = _open(

@@ -84,7 +84,7 @@ def command(
     ] = False,
     plugin: options.PluginFiles = None,
     calibration: options.CalibrationSource = None,
-    guard: options.GuardSource = None,
+    guard: Annotated[str | None, options.guard("self; builtin where self is calibrated on")] = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
     seed: options.Seed = 0,
@@ -204,7 +204,12 @@ def command(
             saving.require_room(taken, opened.model, budget, method.selector)
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
             result = _without_data(result, idle)
-            again = [model, *opening.given_options(calibration=calibration, dtype=dtype, device=device)]
+            again = [
+                model,
+                *opening.given_options(
+                    calibration=calibration, dtype=dtype, device=device, tokenizer=tokenizer, plugin=plugin
+                ),
+            ]
             with bars.step("saving"):
                 path = saving.save(result, taken, verify=verify, pad=pad, uniform=uniform, again=again)
             kept.finish()
