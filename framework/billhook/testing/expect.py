@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
+import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from billhook.data.tokens import TokenBatch
@@ -16,6 +18,7 @@ from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry, default_registry
 from billhook.roles.role import Role, Strategy
+from billhook.testing.global_state import GlobalState
 
 TOLERANCE = 1e-4
 """Share of the largest entry that float32 results of the same computation in another order may differ by: some
@@ -70,21 +73,82 @@ class Snapshot:
 
     def __init__(self, view: ModelView) -> None:
         self._view = view
+        self._model = view.model
         self._numbers = view.numbers
         self._config = view.model.config.to_dict()
         self._modules = [(name, type(module)) for name, module in view.model.named_modules()]
         self._tensors = {name: tensor.clone() for name, tensor in view.model.state_dict().items()}
+        self._manners = _manners(view.model)
 
     def require_same(self, who: object, law: str) -> None:
-        """:func:`fail` if numbers, config, modules or any weight differ from what they were."""
+        """:func:`fail` if numbers, config, modules, weights, modes, flags or hooks differ from what they were."""
         view = self._view
         require(view.numbers == self._numbers, who, f"{law}: layers {self._numbers} became {view.numbers}")
+        require(view.model is self._model, who, f"{law}: another model stands in its place")
         require(view.model.config.to_dict() == self._config, who, f"{law}: the config has changed")
         modules = [(name, type(module)) for name, module in view.model.named_modules()]
         require(modules == self._modules, who, f"{law}: the modules have changed")
-        tensors = view.model.state_dict()
+        self.require_same_weights(who, law)
+        for what, before, now in zip(_MANNERS, self._manners, _manners(view.model), strict=True):
+            differing = [name for name in before if before[name] != now.get(name)]
+            require(not differing, who, f"{law}: {what} of {', '.join(differing[:3]) or 'the model'} changed")
+
+    def require_same_weights(self, who: object, law: str) -> None:
+        """:func:`fail` if any weight differs from what it was."""
+        tensors = self._model.state_dict()
         changed = [n for n, t in self._tensors.items() if not torch.equal(t, tensors[n])]
         require(not changed, who, f"{law}: weights {', '.join(changed)} have changed")
+
+
+_MANNERS = ("training mode", "the hooks", "requires_grad")
+
+
+def _manners(model: nn.Module) -> tuple[dict[str, bool], dict[str, tuple[int, ...]], dict[str, bool]]:
+    """By module, whether it trains and how many hooks it has; by parameter, whether it wants a gradient."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    modules = dict(model.named_modules())
+    return (
+        {name: module.training for name, module in modules.items()},
+        {name: tuple(len(getattr(module, kind)) for kind in kinds) for name, module in modules.items()},
+        {name: parameter.requires_grad for name, parameter in model.named_parameters()},
+    )
+
+
+@contextmanager
+def process_unchanged(who: object) -> Iterator[None]:
+    """:func:`fail` if global random numbers, dtypes or modes are others afterwards."""
+    before = GlobalState()
+    yield
+    changed = before.changed()
+    require(not changed, who, f"it changed {', '.join(changed)}, which the whole process shares")
+
+
+def check_frozen(strategy: object) -> None:
+    """:func:`fail` unless it is a frozen attrs object: its options are then all of it, and the plan holds them."""
+    cls = type(strategy)
+    law = f"{cls.__name__} must be a frozen attrs class"
+    require(attrs.has(cls), strategy, f"{law}: decorate it with @attrs.frozen")
+    added = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {}) if name[:1] != "_"]
+    known = {field.name for field in attrs.fields(cls)}
+    own = "__attrs_attrs__" in vars(cls) or not (set(added) - known - _class_variables(cls))
+    require(own, strategy, f"{law}: it has fields that attrs does not know; decorate the class itself")
+    for name in [*known, "an_attribute_of_its_own"]:
+        try:
+            value = getattr(strategy, name, None)
+            object.__getattribute__(strategy, "__class__").__setattr__(strategy, name, value)
+        except (attrs.exceptions.FrozenInstanceError, AttributeError):
+            continue
+        fail(strategy, f"{law}: its {name} can be set; decorate it with @attrs.frozen")
+    require(strategy == strategy, strategy, f"{law}: it does not equal itself")  # noqa: PLR0124 # that is the question
+
+
+def _class_variables(cls: type) -> set[str]:
+    return {
+        name
+        for base in cls.__mro__
+        for name, kind in vars(base).get("__annotations__", {}).items()
+        if "ClassVar" in str(kind)
+    }
 
 
 def check_options(role: Role, strategy: Strategy, registry: Registry | None = None) -> None:

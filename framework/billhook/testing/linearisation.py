@@ -2,53 +2,57 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from billhook.cuts.drop_layers import DropLayers
+from billhook.cuts.cut import Cut
+from billhook.model.branch import Place
 from billhook.model.view import ModelView
 from billhook.regression.linear_map import LinearMap
 from billhook.regression.regression import Regressor
+from billhook.testing.zeroing import zeroed
 
 
 def linearised(
-    view: ModelView, cut: DropLayers, linear_map: LinearMap | None, regressor: Regressor = "output"
+    view: ModelView, cut: Cut, linear_map: LinearMap | None, regressor: Regressor = "output"
 ) -> PreTrainedModel:
-    """A copy of ``view``'s model in which ``cut`` is skipped and ``linear_map`` follows the donor branch.
+    """A copy of ``view``'s model in which ``cut`` adds nothing and ``linear_map`` follows the donor branch.
 
     With the regressor ``inner`` it takes the place of the weight of the donor's writer, and adds to its bias.
 
-    Made of forward hooks on the whole model: no layer is removed, no weight touched, no config changed. So it shares
-    nothing with the code it is there to judge. The map is applied in float64 and rounded once.
+    Made of forward hooks on the whole model (see :func:`zeroed`): no layer is removed, no weight touched, no config
+    changed. So it shares nothing with the code it is there to judge. The map is applied in float64 and rounded once.
 
-    The donor is the MLP of the nearest layer before the cut that ``view`` still has. What the map gets is what that
-    MLP adds to the stream, so where a family multiplies its branches by a constant the map stands behind that.
+    The donor is the branch itself where the cut narrows one, else the last branch before the cut that ``view`` still
+    has. What the map gets is what that branch adds to the stream, so where a family multiplies its branches by a
+    constant the map stands behind that.
     """
-    model = copy.deepcopy(view.model)
-    layers = view.adapter.layers(model)
-    for number in cut.layers:
-        layers[view.numbers.index(number)].register_forward_hook(_pass_by, with_kwargs=True)
-    if linear_map is not None:
-        before = [position for position, number in enumerate(view.numbers) if number < cut.start]
-        donor = layers[before[-1]]
-        scale = view.adapter.scale(donor, "mlp")
-        if regressor == "inner":
-            view.adapter.writer(donor, "mlp").register_forward_hook(_Writing(linear_map, scale))
-        else:
-            path = view.adapter.output(donor, "mlp")
-            donor.get_submodule(path).register_forward_hook(_Mapping(linear_map, scale))
-    model.eval()
+    model = zeroed(view, cut)
+    if linear_map is None:
+        return model
+    number, branch = donor_of(view, cut)
+    donor = view.adapter.layers(model)[view.numbers.index(number)]
+    scale = view.adapter.scale(donor, branch)
+    if regressor == "inner":
+        present, kept = view.units(number, branch), cut.narrowed.get((number, branch))
+        columns = torch.tensor([kept is None or unit in kept for unit in present])
+        view.adapter.writer(donor, branch).register_forward_hook(_Writing(linear_map, scale, columns))
+    else:
+        path = view.adapter.output(donor, branch)
+        donor.get_submodule(path).register_forward_hook(_Mapping(linear_map, scale))
     return model
 
 
-def _pass_by(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> object:
-    """What entered the layer, in the shape of what it returned."""
-    stream = cast(Tensor, args[0] if args else kwargs["hidden_states"])
-    return (stream, *output[1:]) if isinstance(output, tuple) else stream
+def donor_of(view: ModelView, cut: Cut) -> Place:
+    """The branch that makes up for ``cut``; there must be one."""
+    if cut.narrowed:
+        return next(iter(cut.narrowed))
+    order = {"attention": 0, "mlp": 1}
+    first = min((number, order[branch]) for number, branch in cut.branches)
+    return [(number, branch) for number, branch in view.branches() if (number, order[branch]) < first][-1]
 
 
 class _Mapping:
@@ -68,14 +72,16 @@ class _Mapping:
 
 
 class _Writing:
-    """Forward hook of a writer: the map in the place of its weight, its own bias kept."""
+    """Forward hook of a writer: the map in the place of its weight, for the units that stay; its own bias kept."""
 
-    def __init__(self, linear_map: LinearMap, scale: float) -> None:
+    def __init__(self, linear_map: LinearMap, scale: float, kept: Tensor) -> None:
         self._weight = linear_map.weight.to(torch.float64)
         self._bias = None if linear_map.bias is None else linear_map.bias.to(torch.float64) / scale
+        self._kept = kept
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        written = args[0].to(torch.float64) @ self._weight.to(output.device)
+        inner = args[0].to(torch.float64).unflatten(-1, (len(self._kept), -1))  # [..., units, width of a unit]
+        written = inner[..., self._kept, :].flatten(-2) @ self._weight.to(output.device)
         for bias in (module.bias if hasattr(module, "bias") else None, self._bias):
             if isinstance(bias, Tensor):
                 written = written + bias.to(written)
