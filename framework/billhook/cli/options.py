@@ -69,6 +69,12 @@ Packing = Annotated[
 ChatTemplate = Annotated[
     bool, typer.Option("--chat-template", help="Put documents through the chat template.", rich_help_panel=DATA)
 ]
+Begin = Annotated[
+    bool,
+    typer.Option(
+        help="Begin rows with the token that the tokenizer puts before a text, if it does.", rich_help_panel=DATA
+    ),
+]
 
 _OUT = typer.Option(
     metavar="DIR", help="The folder to make for the checkpoint.", rich_help_panel=OUTPUT, show_default=False

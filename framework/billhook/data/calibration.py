@@ -43,6 +43,10 @@ class Calibration:
             each document a row of its own, cut or padded on the right.
         chat_template: put every document through the tokenizer's chat template (plain text as a user's message), and
             add no special tokens but the template's. In a blend, those of the other parts.
+        begin: begin every packed row with the tokens that the tokenizer puts before a text (``<bos>``), where it does
+            so: the model is used that way, and the first token of a row has activations far larger than the others.
+            Chats that go through a template begin as it writes them. If False, special tokens are only where the
+            tokenizer puts them: before the whole text, or before each document if they are padded.
     """
 
     source: object = attrs.field(default=BUILTIN, converter=keep)
@@ -51,6 +55,7 @@ class Calibration:
     seed: int = 0
     packing: Literal["pack", "pad"] = "pack"
     chat_template: bool = False
+    begin: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.samples < 1:
@@ -112,6 +117,7 @@ class Calibration:
             seed=self.seed,
             packing=self.packing,
             chat_template=self.chat_template,
+            begin=self.begin,
             token_count=tokens.token_count,
             fingerprint=tokens.fingerprint,
             parts=tokens.parts,
@@ -127,6 +133,7 @@ class Calibration:
             seed=record.seed,
             packing=cast(Literal["pack", "pad"], record.packing),
             chat_template=record.chat_template,
+            begin=record.begin,
         )
 
     def _parts(self) -> tuple[Part, ...]:
@@ -148,7 +155,11 @@ class Calibration:
         if tokenizer is None:
             raise CalibrationError("Calibration text needs a tokenizer: give one, or ready token batches.")
         layout = TextLayout(
-            tokenizer=tokenizer, seqlen=self.seqlen, packing=self.packing, chat_template=self.chat_template
+            tokenizer=tokenizer,
+            seqlen=self.seqlen,
+            packing=self.packing,
+            chat_template=self.chat_template,
+            begin=self.begin,
         )
         return Pool.of_rows(layout.rows(found, name), name, self.seed)
 

@@ -31,7 +31,8 @@ class CalibrationRecord:
 
     ``source`` is what :class:`billhook.Calibration` was given, if that can be written down; ``fingerprint`` is the
     SHA-256 over the token ids and mask that came out, so that another tokenizer or text is noticed. ``parts`` says
-    what a blend is made of, and how the model wrote its own text; empty for a single text.
+    what a blend is made of, and how the model wrote its own text; empty for a single text. ``begin`` is False in the
+    plans of versions that knew no such option.
     """
 
     source: str
@@ -43,6 +44,7 @@ class CalibrationRecord:
     token_count: int
     fingerprint: str
     parts: tuple[PartRecord, ...] = ()
+    begin: bool = False
 
     def __str__(self) -> str:
         if not self.token_count:

@@ -9,12 +9,16 @@ import attrs
 import torch
 from torch import Tensor
 
+from billhook.data.beginning import beginning_of, begun_rows
 from billhook.data.text_source import Document
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+HEAD_CHARACTERS = 1024
+"""Of a templated text, looked at to see how it begins."""
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +29,7 @@ class TextLayout:
     seqlen: int
     packing: Literal["pack", "pad"]
     chat_template: bool
+    begin: bool = False
 
     def rows(self, documents: Sequence[Document], name: str) -> Tokens:
         """All rows, in the order of the documents; ``name`` is what to call them.
@@ -35,6 +40,18 @@ class TextLayout:
         texts = [self._text(document) for document in documents]
         return self._packed(texts, name) if self.packing == "pack" else self._padded(texts)
 
+    def start(self, text: str) -> tuple[int, ...]:
+        """What every packed row of ``text`` begins with; nothing unless asked for.
+
+        The tokens that the tokenizer puts before a text. Of chats the template decides: where it begins without them,
+        so does the model's use.
+        """
+        start = beginning_of(self.tokenizer) if self.begin else ()
+        if self.chat_template and start:
+            written = tokenize_whole(text[:HEAD_CHARACTERS], self.tokenizer, special=False)
+            return start if tuple(written[: len(start)].tolist()) == start else ()
+        return start
+
     def _text(self, document: Document) -> str:
         if self.chat_template:
             return _templated(document, self.tokenizer)
@@ -42,14 +59,15 @@ class TextLayout:
 
     def _packed(self, texts: list[str], name: str) -> Tokens:
         # a template writes its own ends; a blank line after them would be what no model has seen
-        ids = self._ids(("" if self.chat_template else "\n\n").join(texts))
-        count = len(ids) // self.seqlen
-        if count == 0:
+        whole = ("" if self.chat_template else "\n\n").join(texts)
+        start = self.start(whole)
+        ids = tokenize_whole(whole, self.tokenizer, special=not self.chat_template and not start)
+        rows = begun_rows(ids, start, self.seqlen)
+        if len(rows) == 0:
             raise CalibrationError(
                 f"The calibration text ({name}) is too short: {len(ids)} tokens do not fill one row of {self.seqlen}. "
                 f"Give more text, a smaller seqlen, or packing='pad'."
             )
-        rows = ids[: count * self.seqlen].view(count, self.seqlen)
         return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool))
 
     def _padded(self, texts: list[str]) -> Tokens:

@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from billhook.data.beginning import beginning_of, refuse_no_room
 from billhook.data.calibration import tokenize_whole
 from billhook.data.text_source import BUILTIN_EVALUATION, documents
 from billhook.data.tokens import Tokens
@@ -51,6 +52,7 @@ def evaluate(
     *,
     seqlen: int = 1024,
     tokens: int = 65536,
+    begin: bool = True,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Evaluation:
     """Perplexity in non-overlapping rows, over the *last* ``tokens`` tokens of a text.
@@ -64,6 +66,8 @@ def evaluate(
             rows that :func:`held_out` made of one (then ``seqlen`` and ``tokens`` are unused).
         seqlen: tokens in a row; each row is predicted by itself.
         tokens: how many tokens to use at most; whole rows only.
+        begin: begin every row with the tokens that the tokenizer puts before a text, where it does so. Without them
+            families that are used with them (Gemma) give perplexities that say nothing.
         progress: called with ``"scoring"``, rows done, and all rows.
 
     Returns:
@@ -74,7 +78,7 @@ def evaluate(
         CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
-    rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens)
+    rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens, begin=begin)
     count, seqlen = rows.ids.shape
     if seqlen < 2 or not bool(rows.keep.all()):
         raise CalibrationError("Rows to evaluate on hold at least two tokens and no padding, as held_out makes them.")
@@ -96,19 +100,25 @@ def evaluate(
     )
 
 
-def held_out(text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 1024, tokens: int = 65536) -> Tokens:
+def held_out(
+    text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 1024, tokens: int = 65536, begin: bool = True
+) -> Tokens:
     """The rows that :func:`evaluate` measures on; arguments and errors are those of that function."""
     if seqlen < 2:
         raise InvalidConfig(f"The 'seqlen' of an evaluation must be at least 2; got {seqlen}.")
     found, name = documents(text)
     whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
-    ids = tokenize_whole(whole, tokenizer)
-    count = min(tokens, len(ids)) // seqlen
+    start = beginning_of(tokenizer) if begin else ()
+    refuse_no_room(start, seqlen)
+    ids = tokenize_whole(whole, tokenizer, special=not start)
+    fresh = seqlen - len(start)
+    count = min(tokens // seqlen, len(ids) // fresh)
     if count <= 0:
         raise CalibrationError(
             f"The text ({name}) is too short: {min(tokens, len(ids))} tokens do not fill one row of {seqlen}."
         )
-    rows = ids[len(ids) - count * seqlen :].view(count, seqlen)
+    text_rows = ids[len(ids) - count * fresh :].view(count, fresh)
+    rows = torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), text_rows], dim=1)
     return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 import cattrs
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from transformers import PreTrainedModel
 
 from billhook.cuts.cut import Cut
@@ -155,6 +155,10 @@ def _converter() -> cattrs.Converter:
     )
     converter.register_structure_hook(
         PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: v))
+    )
+    converter.register_unstructure_hook(
+        CalibrationRecord,
+        make_dict_unstructure_fn(CalibrationRecord, converter, begin=override(omit_if_default=True)),
     )
     converter.register_unstructure_hook(StrategySpec, lambda spec: {"name": spec.name, "options": dict(spec.options)})
     return converter

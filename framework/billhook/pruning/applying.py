@@ -97,6 +97,8 @@ def _data_for(
 ) -> tuple[Calibration, CalibrationRecord]:
     """The data, tokenised, and what a plan remembers of them."""
     data = calibration_of(plan) if calibration is None else Calibration.of(calibration)
+    if not any_calibration and plan.calibration != NO_DATA:
+        data = attrs.evolve(data, begin=plan.calibration.begin)  # they must be the plan's data, so begin as those did
     tokens = data.tokenize(tokenizer, model)
     if not any_calibration and plan.calibration != NO_DATA:
         _refuse_other_data(plan.calibration, tokens.fingerprint)

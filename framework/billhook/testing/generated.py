@@ -227,6 +227,7 @@ def _records() -> st.SearchStrategy[CalibrationRecord]:
         seed=st.integers(),
         packing=st.sampled_from(["pack", "pad"]),
         chat_template=st.booleans(),
+        begin=st.booleans(),
         token_count=counts,
         fingerprint=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
         parts=st.lists(_parts(), max_size=3).map(tuple),

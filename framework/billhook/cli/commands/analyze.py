@@ -51,6 +51,7 @@ def command(
     seed: options.Seed = 0,
     packing: options.Packing = "pack",
     chat_template: options.ChatTemplate = False,
+    begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
     json: options.Json = False,
@@ -75,6 +76,7 @@ def command(
         seed=seed,
         packing=packing,
         chat_template=chat_template,
+        begin=begin,
     )
 
     def check(empty: PreTrainedModel) -> None:

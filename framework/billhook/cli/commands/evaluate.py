@@ -39,6 +39,12 @@ def command(
     tokens: Annotated[
         int, typer.Option(help="Use at most this many tokens, from the end of the text.", rich_help_panel=TEXT)
     ] = 65536,
+    begin: Annotated[
+        bool,
+        typer.Option(
+            help="Begin rows with the token that the tokenizer puts before a text, if it does.", rich_help_panel=TEXT
+        ),
+    ] = True,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +81,7 @@ def command(
             if skeleton is not None and sources:
                 refuse_long_rows(skeleton, seqlen)
             tokenizer = source.tokenizer()
-            data = [held_out(name, tokenizer, seqlen=seqlen, tokens=tokens) for name in sources]
+            data = [held_out(name, tokenizer, seqlen=seqlen, tokens=tokens, begin=begin) for name in sources]
             loaded = source.model()
         with bars.clock("scoring"):
             texts = [evaluate(loaded, tokenizer, rows, progress=bars.billhook_on_progress) for rows in data]

@@ -86,6 +86,7 @@ def command(
     seed: options.Seed = 0,
     packing: options.Packing = "pack",
     chat_template: options.ChatTemplate = False,
+    begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
     cache_mib: options.CacheMib = None,
@@ -168,6 +169,7 @@ def command(
         seed=seed,
         packing=packing,
         chat_template=chat_template,
+        begin=begin,
     )
 
     with SearchJournal(kept_in) as kept, ProgressBars() as bars:
