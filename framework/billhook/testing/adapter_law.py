@@ -99,6 +99,7 @@ def check_variants(view: ModelView, who: str) -> None:
             _check_runner(variant, tiny_tokens(seed=1, padding="both").batches()[0], which)
             _check_contributions(variant, which)
             check_some_cuts(variant, which)
+            _drops(variant, DropLayers(1, 2), which)
 
 
 def _for_each(check: Callable[[ModelView, str], None], families: list[_Family]) -> None:
@@ -112,7 +113,8 @@ def _for_each_family(families: list[_Family]) -> None:
 
 
 def _check_names(adapter: Adapter) -> None:
-    require(bool(adapter.name) and bool(adapter.model_types), adapter, "it has no name or serves no model type")
+    named = bool(adapter.name) and bool(adapter.model_types)
+    require(named, _Named(adapter), "it has no name or serves no model type")
 
 
 def _check_untouched(view: ModelView, who: str) -> None:
@@ -136,7 +138,9 @@ class _Family:
         try:
             model = tiny_model(self.adapter, model_type=self.model_type, **self.overrides)
         except Exception as error:  # whatever a config class raises is the finding
-            raise AssertionError(f"{self.who}: its tiny_config builds no model: {error}") from error
+            raise AssertionError(
+                f"{self.who!r} breaks its contract: its tiny_config builds no model: {error}"
+            ) from error
         return ModelView(model, self.adapter)
 
 
@@ -162,7 +166,9 @@ def _check_parts(view: ModelView, who: str) -> None:
             try:
                 rows = weight_rows(writer)
             except CannotMerge as error:
-                raise AssertionError(f"{who}: the {branch} writer is no linear layer: {error}") from error
+                raise AssertionError(
+                    f"{who!r} breaks its contract: the {branch} writer is no linear layer: {error}"
+                ) from error
             require(rows.shape[1] == view.d_model, who, f"the {branch} writer's outputs are not d_model many")
             _check_output(view, layer, branch, writer, who)
 
@@ -172,7 +178,7 @@ def _check_output(view: ModelView, layer: nn.Module, branch: Branch, writer: nn.
     try:
         output = layer.get_submodule(path)
     except AttributeError as error:
-        raise AssertionError(f"{who}: output() leads nowhere: {error}") from error
+        raise AssertionError(f"{who!r} breaks its contract: output() leads nowhere: {error}") from error
     reason = view.adapter.why_not_foldable(branch)
     law = f"the {branch} output is {path}, which is{'' if output is writer else ' not'} the writer; reason: {reason}"
     require((output is writer) == (reason is None), who, f"only a module behind the writer prevents folding: {law}")

@@ -78,7 +78,9 @@ def _check_paths(view: ModelView, branch: Branch, who: str) -> None:
         try:
             layer.get_submodule(path)
         except AttributeError as error:
-            raise AssertionError(f"{who}: the path {path} in its {branch} layout leads nowhere: {error}") from error
+            raise AssertionError(
+                f"{who!r} breaks its contract: the path {path} in its {branch} layout leads nowhere: {error}"
+            ) from error
     for owner, path in zip(owners, counts, strict=True):
         there = hasattr(layer.get_submodule(owner), path.rpartition(".")[2])
         require(there, who, f"its {branch} layout counts {path}, which is not there")

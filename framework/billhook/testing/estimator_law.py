@@ -67,17 +67,17 @@ def estimator_laws(
         ("frozen", "an estimator is a final, frozen attrs class", partial(check_frozen, estimator)),
         ("options", "options survive JSON", partial(check_options, "estimator", estimator, registry)),
         ("answer", "the answer is a finite LinearMap [d_in, d_out] in float32 or float64", trial.answer),
+        ("untouched", "what the regression hands out is not written to", trial.untouched),
         ("deterministic", "random numbers need a generator of its own with a fixed seed", trial.deterministic),
         ("process", "nothing that the whole process shares is changed", trial.process),
-        ("untouched", "what the regression hands out is not written to", trial.untouched),
         ("needs", "what is read is what 'needs' declares", trial.declared),
+        *(trial.recoveries() if recovers is not None else ()),
         ("no-harm", "the map is no worse than the prior, which is to do nothing", trial.no_harm),
         ("every-token", "all rows of all batches count, not the first batch or the sample", trial.every_token),
         ("held-out", "held-out tokens are for choosing options, never fitted to", trial.held_out),
         ("weights", "a token of weight 2 counts as two", trial.weights),
         ("rank", "where the data say nothing keep the prior with a note, or raise SingularProblem", trial.rank),
         *(trial.refusals() if estimator.needs is not Needs.NOTHING else ()),
-        *(trial.recoveries() if recovers is not None else ()),
         ("writer", "in the place of a writer a map is [d_inner, d_model], or InvalidConfig is due", trial.writer),
     ]
     return suite(estimator, promises, expected_failures)
@@ -136,7 +136,7 @@ class _Trial:
 
     def process(self) -> None:
         with process_unchanged(self.estimator):
-            self.ask(planted_problem(seed=2, noise=0.1).regression)
+            self.estimator.estimate(planted_problem(seed=2, noise=0.1).regression)
 
     def untouched(self) -> None:
         given, twin = (planted_problem(seed=3, noise=0.1).regression for _ in range(2))
@@ -174,6 +174,8 @@ class _Trial:
         for shape in problems.SIZES:
             self._require_harmless(problems.near_prior(shape), f"a map near the prior is planted ({shape})")
             self._require_harmless(problems.near_prior(shape, noise=0.0), f"a map near the prior is planted ({shape})")
+
+        self._require_harmless(problems.with_offset(), "the residual has an offset")
 
     def every_token(self) -> None:
         self._require_harmless(
@@ -264,11 +266,11 @@ class _Trial:
                 law = f"{law}, or be refused with InvalidConfig"
                 require(found.weight.shape == (d_in, d_out), self.estimator, law)
             if self.recovers == "full":
-                self._require_recovered(regression, truth, f"a map in the place of a writer of {d_in} columns is lost", 3)
+                self._require_recovered(
+                    regression, truth, f"a map in the place of a writer of {d_in} columns is lost", 3
+                )
 
-    def _require_recovered(
-        self, regression: TensorRegression, truth: LinearMap, law: str, leeway: float = 1.0
-    ) -> None:
+    def _require_recovered(self, regression: TensorRegression, truth: LinearMap, law: str, leeway: float = 1.0) -> None:
         found = self.ask(regression)
         if found is None:
             fail(self.estimator, f"it finds nothing where a {self.recovers} map is planted without noise")

@@ -139,7 +139,7 @@ def check_frozen(strategy: object) -> None:
         except (attrs.exceptions.FrozenInstanceError, AttributeError):
             continue
         fail(strategy, f"{law}: its {name} can be set; decorate it with @attrs.frozen")
-    require(strategy == strategy, strategy, f"{law}: it does not equal itself")  # noqa: PLR0124 # that is the question
+    require(strategy == strategy, strategy, f"{law}: it does not equal itself")  # that is the question
 
 
 def _class_variables(cls: type) -> set[str]:

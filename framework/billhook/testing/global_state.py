@@ -13,7 +13,7 @@ from torch import Tensor
 _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "torch's random numbers": (torch.get_rng_state, torch.set_rng_state),
     "Python's random numbers": (random.getstate, random.setstate),
-    "NumPy's random numbers": (np.random.get_state, np.random.set_state),  # noqa: NPY002 # the shared one is the point
+    "NumPy's random numbers": (np.random.get_state, np.random.set_state),  # the shared one is the point
     "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "the default device": (torch.get_default_device, torch.set_default_device),
     "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),

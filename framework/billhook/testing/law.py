@@ -77,6 +77,8 @@ class Law:
         about = f"(law {self.name!r}: {self.promise})"
         try:
             self.check()
+        except BrokenLaw as error:  # of a part: it has said so
+            raise BrokenLaw(str(error), self.name) from error
         except AssertionError as error:
             raise BrokenLaw(f"{error} {about}", self.name) from error
         except Exception as error:  # whatever comes out of a stranger's code is the finding

@@ -215,8 +215,9 @@ class _Trial:
         require(rising, objective, f"value() must grow with the mean; of {means} it made {values}")
         infinite = objective.value(math.inf)
         require(not math.isnan(infinite), objective, "value() of an infinite mean is NaN")
-        law = f"value() must grow with the mean; of an infinite one it made {infinite}, and {values[-1]} of {means[-1]}"
-        require(infinite >= values[-1], objective, law)
+        for mean, large in ((1e4, objective.value(1e4)), (math.inf, infinite)):
+            law = f"value() must grow with the mean; of {mean} it made {large}, and {values[-1]} of {means[-1]}"
+            require(large >= values[-1], objective, law)
         nan = objective.value(math.nan)
         require(not math.isfinite(nan), objective, f"value() of a mean that is NaN is {nan}, which could win a search")
 

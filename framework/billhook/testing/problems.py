@@ -45,6 +45,12 @@ def near_prior(shape: Shape, *, seed: int = 0, noise: float = 0.1, tokens: int =
     return TensorRegression(x, residual, _noise(residual, seed + 4), prior=None if shape == "square" else prior)
 
 
+def with_offset() -> TensorRegression:
+    """The map to be found is what changes nothing, but for a constant."""
+    x = planted_problem(seed=14, d_in=COLUMNS).regression.all_rows.x
+    return TensorRegression(x, x + 3.0, _noise(x))
+
+
 def behind_a_writer(shape: Shape) -> tuple[TensorRegression, LinearMap]:
     """A map that takes the place of a writer's weight, without noise; and the map."""
     d_in, d_out = SIZES[shape]
@@ -55,10 +61,10 @@ def behind_a_writer(shape: Shape) -> tuple[TensorRegression, LinearMap]:
 
 
 def told_in_parts(structure: Structure) -> tuple[Sampled, LinearMap]:
-    """Only the later rows, which are neither in the first batch nor in the sample, say all of the right map."""
+    """Only the last rows, which are neither in the first batch nor in the sample, say all of the right map."""
     planted = planted_problem(seed=8, tokens=2 * MANY, d_in=COLUMNS, structure=structure)
     x = planted.regression.all_rows.x.clone()
-    x[:MANY, COLUMNS // 2 :] = 0
+    x[: 2 * MANY - 100, COLUMNS // 2 :] = 0
     return Sampled(x, planted.truth(x), _noise(x)), planted.truth
 
 
