@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
+from billhook.foreign_text import harmless, shortened
+
 
 class BillhookError(Exception):
-    """Base of all deliberate errors; the command line shows its text as one line and exits with 1."""
+    """Base of all deliberate errors; the command line shows its text as one line and exits with 1.
+
+    Texts tell what was offered, which may come from anywhere: they are kept short, and control nothing.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shortened(harmless(arg, lines=True)) if isinstance(arg, str) else arg for arg in args))
 
 
 class InvalidConfig(BillhookError, ValueError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
 from typing import Any, Literal
 
 import attrs
@@ -63,13 +65,19 @@ class Plain(Estimator):
         return None
 
 
-def test_options_at_their_defaults_are_left_out() -> None:
-    assert REGISTRY.options_of(Rich(needed=1)) == {"needed": 1, "names": []}
+DEFAULTS = {"factor": 1.0, "kind": "a", "flag": False, "spans": [], "inner": {"depth": 1}, "names": [], "hidden": 3}
+
+
+def test_options_at_their_defaults_are_told_as_well_and_named() -> None:
+    spec = REGISTRY.spec("estimator", Rich(needed=1))
+    assert spec.options == {"needed": 1, **DEFAULTS}
+    assert set(spec.defaults) == set(DEFAULTS)
 
 
 def test_options_become_json_values() -> None:
     strategy = rich(needed=1, spans=((1, 2), (3, 4)), inner=Inner(depth=2), names=["x"], hidden=4)
     assert REGISTRY.options_of(strategy) == {
+        **DEFAULTS,
         "needed": 1,
         "spans": [[1, 2], [3, 4]],
         "inner": {"depth": 2},
@@ -78,8 +86,20 @@ def test_options_become_json_values() -> None:
     }
 
 
-def test_a_class_without_declared_options_has_none() -> None:
-    assert REGISTRY.options_of(Plain(2.0)) == {}
+@pytest.mark.parametrize("factor", [math.inf, -math.inf])
+def test_numbers_that_json_has_no_word_for_come_back(factor: float) -> None:
+    options = REGISTRY.options_of(rich(needed=1, names=[str(factor)], factor=abs(factor)))
+    assert json.loads(json.dumps(options, allow_nan=False)) == options
+    assert build(Rich, options, "thing").factor == math.inf
+
+
+def test_an_option_that_no_json_can_hold_is_refused_by_name() -> None:
+    with pytest.raises(InvalidConfig, match="The option 'names' of Rich is a object, which no plan can hold"):
+        REGISTRY.options_of(rich(needed=1, names=[object()]))
+
+
+def test_options_of_a_class_that_nobody_offers_are_told_in_words_if_need_be() -> None:
+    assert REGISTRY.spec("estimator", rich(needed=1, names={1j})).options["names"] == "{1j}"
 
 
 @pytest.mark.parametrize(

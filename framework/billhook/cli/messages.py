@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from loguru import logger
-from rich.console import Console
 from rich.text import Text
+
+from billhook.cli.consoles import SafeConsole
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -87,7 +88,7 @@ def _write(message: Message) -> None:
 def _print(label: str, text: str, style: str) -> None:
     # sys.stderr is looked up each time: while progress bars are shown, rich puts the lines above them
     line = Text.assemble((f"{label}:", style), " ", " ".join(text.split()))
-    Console(stderr=True).print(line, soft_wrap=True)
+    SafeConsole(stderr=True).print(line, soft_wrap=True)
 
 
 @contextlib.contextmanager

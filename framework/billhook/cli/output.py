@@ -13,6 +13,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from billhook.cli.consoles import SafeConsole
+
 if TYPE_CHECKING:
     from billhook.cli.removed import Removed
     from billhook.plans.report import CutReport
@@ -36,8 +38,8 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 def console() -> Console:
     """Stdout as it is now. Texts are printed as they are: names may hold brackets."""
-    plain = Console(markup=False, highlight=False, emoji=False)
-    return plain if plain.is_terminal else Console(markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
+    plain = SafeConsole()
+    return plain if plain.is_terminal else SafeConsole(width=PIPED_WIDTH)
 
 
 def show(*parts: RenderableType) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 
+from billhook.cli.consoles import SafeConsole
 from billhook.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ class ProgressBars:
 
     def __init__(self, console: Console | None = None) -> None:
         self.seconds: dict[str, float] = {}
-        console = console or Console(stderr=True)
+        console = console or SafeConsole(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[count]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             transient=True,

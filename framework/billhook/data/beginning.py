@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import takewhile
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from billhook.data.encoding import encode
 from billhook.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def beginning_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """
     whole: list[int] = []
     for text in TRIED:
-        bare, whole = (_ids(tokenizer, text, special) for special in (False, True))
+        bare, whole = (encode([text], tokenizer, special=special)[0] for special in (False, True))
         starts = range(len(whole) - len(bare) + 1)
         if bare and (found := [at for at in starts if whole[at : at + len(bare)] == bare]):
             return tuple(whole[: found[0]])
@@ -71,7 +72,3 @@ def _begun(ids: Tensor, start: Tensor, seqlen: int) -> Iterator[Tensor]:
             return
         yield ids[at:stop] if begun else torch.cat([start, ids[at:stop]])
         at = stop
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, special: bool) -> list[int]:
-    return cast("list[int]", tokenizer(text, add_special_tokens=special)["input_ids"])

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import attrs
-from torch.utils.data import DataLoader
 
+from billhook.data.given import keep
 from billhook.data.self_generated import SelfGenerated, named
 from billhook.errors import InvalidConfig
 
 Part = tuple[object, float]
 """A source and its weight."""
-
-
-def keep(source: object) -> object:
-    """What can be read only once (a generator) or is no list but a row of batches (a loader), as a list."""
-    return list(source) if isinstance(source, Iterator | DataLoader) else source
 
 
 def _pairs(given: Mapping[Any, float] | Iterable[Part]) -> tuple[Part, ...]:

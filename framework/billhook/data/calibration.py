@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
-from loguru import logger
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from billhook.data.blend import Blend, Part, allocate, keep, largest_remainder
+from billhook.data.blend import Blend, Part, allocate, largest_remainder
+from billhook.data.encoding import refuse_no_tokenizer
+from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
@@ -21,6 +21,7 @@ from billhook.data.text_source import BUILTIN, documents
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
+from billhook.log import logger
 from billhook.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Calibration:
             CalibrationError: the text is missing, empty or shorter than one row, or there is no tokenizer for it, or
                 no model to write it.
         """
-        if (ready := _ready_tokens(self.source)) is not None:
+        if (ready := ready_tokens(self.source)) is not None:
             return ready
         parts = self._parts()
         pools = [self._pool(named(source), tokenizer, model, progress) for source, _ in parts]
@@ -149,13 +150,11 @@ class Calibration:
     ) -> Pool:
         if isinstance(source, SelfGenerated):
             return self._unwritten(source, tokenizer, model, progress)
-        if (ready := _ready_tokens(source)) is not None:
+        if (ready := ready_tokens(source)) is not None:
             return Pool.of_rows(ready, ready.source, self.seed)
         found, name = documents(source)
-        if tokenizer is None:
-            raise CalibrationError("Calibration text needs a tokenizer: give one, or ready token batches.")
         layout = TextLayout(
-            tokenizer=tokenizer,
+            tokenizer=refuse_no_tokenizer(tokenizer),
             seqlen=self.seqlen,
             packing=self.packing,
             chat_template=self.chat_template,
@@ -232,18 +231,3 @@ def _source_of(record: CalibrationRecord) -> object:
 
 def _author(part: PartRecord) -> SelfGenerated:
     return cast(SelfGenerated, build(cast("Any", SelfGenerated), part.options, "self-generated text"))
-
-
-def _ready_tokens(source: object) -> Tokens | None:
-    """Tokens, a tensor of ids, or batches of them; None for everything else."""
-    if isinstance(source, Tokens):
-        return source
-    if _is_batch(source):
-        return Tokens.from_batches(cast("Iterable[Any]", [source]))
-    if isinstance(source, list | tuple) and source and _is_batch(source[0]):
-        return Tokens.from_batches(cast("Iterable[Any]", source))
-    return None
-
-
-def _is_batch(item: object) -> bool:
-    return isinstance(item, Tensor | TokenBatch) or (isinstance(item, Mapping) and "input_ids" in item)

@@ -149,4 +149,4 @@ def _report(progress: Progress, before: int, total: int, tokens: int) -> None:
 
 def named(source: object) -> object:
     """What a name of self-generated text stands for; any other source is itself."""
-    return SelfGenerated() if source == SELF and isinstance(source, str) else source
+    return SelfGenerated() if isinstance(source, str) and source == SELF else source

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from billhook.data.beginning import beginning_of, begun_rows
+from billhook.data.encoding import encode
 from billhook.data.text_source import Document
 from billhook.data.tokens import Tokens
-from billhook.errors import CalibrationError
+from billhook.errors import CalibrationError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,22 +85,19 @@ def tokenize_whole(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bo
 
     Quiet about texts longer than the model's context: they are cut into rows afterwards.
     """
-    encoded = tokenizer(text, verbose=False, truncation=False, add_special_tokens=special)
-    return torch.tensor(cast(list[int], encoded["input_ids"]), dtype=torch.long)
+    return torch.tensor(encode([text], tokenizer, special=special)[0], dtype=torch.long)
 
 
 def _templated(document: Document, tokenizer: PreTrainedTokenizerBase) -> str:
     """A chat, or text as a user's message, the way the tokenizer's chat template writes it."""
-    from jinja2 import TemplateError
-
     if not getattr(tokenizer, "chat_template", None):
         raise CalibrationError("The tokenizer has no chat template: leave out chat_template=True.")
     chat = [{"role": "user", "content": document}] if isinstance(document, str) else document
     try:
         return cast(str, tokenizer.apply_chat_template(chat, tokenize=False))
-    except TemplateError as error:
+    except Exception as error:  # a template is a program of its own, and may divide by zero
         roles = ", ".join(message["role"] for message in chat)
         raise CalibrationError(
-            f"The tokenizer's chat template refuses a chat of {roles}: {error}. Leave such chats out, or "
+            f"The tokenizer's chat template refuses a chat of {roles}: {first_line(error)}. Leave such chats out, or "
             f"chat_template=True."
         ) from error

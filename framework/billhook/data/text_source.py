@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 from billhook import hub
-from billhook.errors import CalibrationError, did_you_mean
+from billhook.errors import CalibrationError, did_you_mean, first_line
 
 BUILTIN = "builtin"
 """The calibration part of the text that comes with Python."""
@@ -25,6 +25,9 @@ QUESTION_FIELDS = ("instruction", "prompt")
 
 CONTEXT_FIELDS = ("input", "context")
 """Fields that belong to the question: Alpaca's and Dolly's."""
+
+CHAT_FIELDS = ("messages", "conversations")
+"""Fields that hold a chat."""
 
 ANSWER_FIELDS = ("output", "response", "completion")
 """Fields that hold what the assistant answers."""
@@ -47,15 +50,16 @@ def documents(source: object) -> tuple[list[Document], str]:
         CalibrationError: it cannot be read, holds no text, or is of none of these kinds.
     """
     if isinstance(source, Path):
-        found, name = _from_file(source), source.name
+        found, name = _from_path(source), source.name
     elif isinstance(source, str):
         found, name = _from_name(source)
     elif isinstance(source, Mapping):
         raise CalibrationError(
             f"Calibration data with {listing_of(source)} are several sets in one; choose one of them."
         )
-    elif isinstance(source, Iterable):
-        found, name = [_document(record) for record in source], _describe(source)
+    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | set | frozenset):
+        records = [source] if _is_chat(source) else source
+        found, name = [_document(record) for record in records], _describe(source)
     else:
         raise CalibrationError(
             f"Calibration data are a file, a data set, a list of strings or token batches; got {type(source).__name__}."
@@ -71,13 +75,21 @@ def _from_name(source: str) -> tuple[list[Document], str]:
         return [default_text("evaluation" if source == BUILTIN_EVALUATION else "calibration")], source
     path = Path(source).expanduser()
     try:
-        if path.is_file():
-            return _from_file(path), source
+        if source and path.exists():
+            return _from_path(path), source
     except OSError:  # too long for a name
         raise CalibrationError("A string names a file or a data set; give texts in a list: [text].") from None
     if path.suffix or source.startswith((".", "/", "~")):
         raise CalibrationError(f"The text file {source} does not exist.")
     return _from_hub(source), source
+
+
+def _from_path(path: Path) -> list[Document]:
+    if path.is_dir():
+        return _from_folder(path)
+    if path.exists() and not path.is_file():
+        raise CalibrationError(f"{path} is no file but a device or a pipe, which cannot be read twice: name a file.")
+    return _from_file(path)
 
 
 def _from_file(path: Path) -> list[Document]:
@@ -117,9 +129,25 @@ def wikitext(raw: str) -> str:
 
 def _parsed(text: str, path: Path, line: int) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CalibrationError(f"{path}, line {line}, is not JSON: {error}") from error
+        return json.loads(text.removeprefix("\ufeff"))  # a mark that some editors put before a file
+    except RecursionError as error:
+        raise CalibrationError(f"{path}, line {line}, cannot be read as JSON: it is nested too deeply.") from error
+    except ValueError as error:  # broken; or numbers of thousands of digits
+        raise CalibrationError(f"{path}, line {line}, is not JSON: {first_line(error)}") from error
+
+
+def _from_folder(folder: Path) -> list[Document]:
+    """The data set that a folder holds: one that was saved by ``save_to_disk``, or files that ``datasets`` knows."""
+    import datasets
+
+    try:
+        saved = (folder / "dataset_info.json").is_file()
+        loaded = datasets.load_from_disk(folder) if saved else datasets.load_dataset(str(folder), split="train")
+    except Exception as error:
+        raise CalibrationError(
+            f"{folder} is a folder, and no data set can be read from it ({first_line(error)}). Name a file in it."
+        ) from error
+    return [_document(record) for record in loaded]
 
 
 def _from_hub(name: str) -> list[Document]:
@@ -151,13 +179,29 @@ def _refuse_absent(dataset: str, name: str) -> None:
         )
 
 
+def _is_chat(source: Iterable[object]) -> bool:
+    """Whether it is one list of messages, and not one of documents."""
+    return (
+        isinstance(source, list | tuple)
+        and bool(source)
+        and all(isinstance(item, Mapping) and _speaks(item.keys()) for item in source)
+    )
+
+
+def _speaks(fields: Set[str]) -> bool:
+    return bool({"role", "from"} & fields and {"content", "value"} & fields)
+
+
 def _document(record: object) -> Document:
     """Chats first, since a record that has one often holds it rendered as text as well (Alpaca)."""
     if isinstance(record, str):
         return record
+    if isinstance(record, list | tuple) and record and all(isinstance(message, Mapping) for message in record):
+        return _chat(record, "chat")
     if isinstance(record, Mapping):
-        if messages := record.get("messages") or record.get("conversations"):
-            return [_message(message) for message in messages]
+        for field in CHAT_FIELDS:
+            if _is_there(record.get(field)):
+                return _chat(record[field], f"'{field}'")
         question, answer = _first(record, QUESTION_FIELDS), _first(record, ANSWER_FIELDS)
         if question and answer:
             return _exchange(record, question, answer)
@@ -174,7 +218,22 @@ def _document(record: object) -> Document:
 
 def _first(record: Mapping[str, Any], fields: Sequence[str]) -> object:
     """The first of the fields that is there and not empty; None if there is none."""
-    return next((record[field] for field in fields if record.get(field)), None)
+    return next((record[field] for field in fields if _is_there(record.get(field))), None)
+
+
+def _is_there(value: object) -> bool:
+    """Whether a field holds anything: not the nothing of JSON, of a table (NaN), or of an array."""
+    if hasattr(value, "__len__"):
+        return len(value) > 0
+    return bool(value) and value == value
+
+
+def _chat(messages: Any, what: str) -> list[dict[str, str]]:
+    """Messages as a chat."""
+    messages = messages.tolist() if hasattr(messages, "tolist") else messages  # an array, from a table
+    if not isinstance(messages, list | tuple):
+        raise CalibrationError(f"The {what} of a record must be a list of messages; got {listing_of(messages)}.")
+    return [_message(message) for message in messages]
 
 
 def _exchange(record: Mapping[str, Any], question: object, answer: object) -> Document:
@@ -187,23 +246,28 @@ def _exchange(record: Mapping[str, Any], question: object, answer: object) -> Do
 
 def _turns(said: object, role: str) -> list[dict[str, str]]:
     """Text as a turn of that role; messages as they are."""
-    if isinstance(said, list | tuple):
-        return [_message(message) for message in said]
-    return [{"role": role, "content": str(said)}] if said else []
+    if isinstance(said, list | tuple) or hasattr(said, "tolist"):
+        return _chat(said, "turns")
+    return [{"role": role, "content": _plain(said)}] if said else []
 
 
 def _message(message: object) -> dict[str, str]:
     """A turn of a chat; ShareGPT's field names (SlimOrca) are translated."""
     if not isinstance(message, Mapping) or not (role := message.get("role") or message.get("from")):
         raise CalibrationError(f"A chat message needs 'role' and 'content'; got {listing_of(message)}.")
-    content = message.get("content") or message.get("value") or ""
-    return {"role": SHAREGPT_ROLES.get(str(role), str(role)), "content": _plain(content)}
+    if not isinstance(role, str):
+        raise CalibrationError(f"The 'role' of a chat message must be text; got {listing_of(role)}.")
+    content = _first(message, ("content", "value"))
+    return {"role": SHAREGPT_ROLES.get(role, role), "content": "" if content is None else _plain(content)}
 
 
 def _plain(content: object) -> str:
     """The text of a message; of one in pieces (``[{"type": "text", "text": …}]``) the pieces that are text."""
     if isinstance(content, list | tuple):
-        return "".join(str(piece.get("text") or "") if isinstance(piece, Mapping) else str(piece) for piece in content)
+        texts = [piece.get("text") or "" if isinstance(piece, Mapping) else piece for piece in content]
+        return "".join(map(_plain, texts))
+    if not isinstance(content, str | int | float):
+        raise CalibrationError(f"The text of a chat message must be text; got {listing_of(content)}.")
     return str(content)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import attrs
 import torch
 from torch import Tensor
 
+from billhook.data.id_rows import id_rows
 from billhook.data.record import PartRecord
 from billhook.errors import CalibrationError
 
@@ -70,9 +71,9 @@ class Tokens:
             raise CalibrationError("All tokens are padding.")
 
     @classmethod
-    def from_batches(cls, batches: Tensor | Iterable[Tensor | Mapping[str, Tensor] | TokenBatch]) -> Tokens:
-        """Ready batches, ``[batch, seq]`` each: tensors of ids, mappings with ``input_ids`` and perhaps
-        ``attention_mask``, or :class:`TokenBatch`. Rows of different length are padded on the right.
+    def from_batches(cls, batches: Tensor | Iterable[object]) -> Tokens:
+        """Ready batches, ``[batch, seq]`` each: tensors, arrays or lists of ids, mappings with ``input_ids`` and
+        perhaps ``attention_mask``, or :class:`TokenBatch`. Rows of different length are padded on the right.
 
         Raises:
             CalibrationError: nothing given, or the shapes do not fit.
@@ -116,26 +117,8 @@ class Tokens:
         return iter(self.batches())
 
 
-def _as_batch(batch: Tensor | Mapping[str, Tensor] | TokenBatch) -> TokenBatch:
-    if isinstance(batch, TokenBatch):
-        return batch.to(torch.device("cpu"))
-    if isinstance(batch, Tensor):
-        ids, mask = batch, None
-    elif isinstance(batch, Mapping) and "input_ids" in batch:
-        ids, mask = batch["input_ids"], batch.get("attention_mask")
-    else:
-        raise CalibrationError(
-            f"A token batch is a tensor of ids or a mapping with input_ids; got {type(batch).__name__}."
-        )
-    ids = torch.as_tensor(ids).cpu()
-    ids = ids[None] if ids.ndim == 1 else ids
-    keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else torch.as_tensor(mask).cpu().bool()
-    keep = keep[None] if keep.ndim == 1 else keep
-    if ids.ndim != 2 or ids.shape != keep.shape:
-        raise CalibrationError(
-            f"A token batch is [batch, seq] with a mask of that shape; got {list(ids.shape)} and {list(keep.shape)}."
-        )
-    return TokenBatch(ids, keep)
+def _as_batch(batch: object) -> TokenBatch:
+    return batch.to(torch.device("cpu")) if isinstance(batch, TokenBatch) else TokenBatch(*id_rows(batch))
 
 
 def _pad(rows: Tensor, seq: int) -> Tensor:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from billhook.data.beginning import beginning_of, refuse_no_room
 from billhook.data.calibration import tokenize_whole
+from billhook.data.encoding import refuse_no_tokenizer
+from billhook.data.given import keep, ready_tokens
 from billhook.data.text_source import BUILTIN_EVALUATION, documents
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import summed_loss
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
+from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +50,7 @@ class Evaluation:
 @torch.inference_mode()
 def evaluate(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     text: object = BUILTIN_EVALUATION,
     *,
     seqlen: int = 1024,
@@ -61,9 +64,10 @@ def evaluate(
 
     Args:
         model: any causal language model of transformers, pruned or not.
-        tokenizer: its tokenizer.
-        text: as the ``source`` of a calibration: a file (``.raw`` in WikiText's layout), strings, a data set; or the
-            rows that :func:`held_out` made of one (then ``seqlen`` and ``tokens`` are unused).
+        tokenizer: its tokenizer; not needed for ready tokens.
+        text: as the ``source`` of a calibration: a file (``.raw`` in WikiText's layout), strings, a data set, or ready
+            tokens. Those are measured row by row as they are, without what is padded, and the options below, which say
+            how text becomes rows, are unused.
         seqlen: tokens in a row; each row is predicted by itself.
         tokens: how many tokens to use at most; whole rows only.
         begin: begin every row with the tokens that the tokenizer puts before a text, where it does so. Without them
@@ -78,18 +82,21 @@ def evaluate(
         CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
-    rows = text if isinstance(text, Tokens) else held_out(text, tokenizer, seqlen=seqlen, tokens=tokens, begin=begin)
+    refuse_no_language_model(model)
+    rows = held_out(text, tokenizer, seqlen=seqlen, tokens=tokens, begin=begin)
     count, seqlen = rows.ids.shape
-    if seqlen < 2 or not bool(rows.keep.all()):
-        raise CalibrationError("Rows to evaluate on hold at least two tokens and no padding, as held_out makes them.")
-    refuse_long_rows(model, seqlen)
+    predicted = int((rows.keep.sum(1) - 1).clamp(min=0).sum())
+    if not predicted:
+        raise CalibrationError("There is nothing to predict: every row has fewer than two tokens.")
+    refuse_unknown_ids(model, rows.ids)
+    refuse_long_rows(model, int(rows.keep.sum(1).max()))
     total = 0.0
     with eval_mode(model):
-        for number, row in enumerate(rows.ids.split(1), 1):
-            total += _row_loss(model, row.to(next(model.get_input_embeddings().parameters()).device))
+        for number, (row, keep) in enumerate(zip(rows.ids, rows.keep, strict=True), 1):
+            if int(keep.sum()) > 1:
+                total += _row_loss(model, row[keep][None].to(next(model.get_input_embeddings().parameters()).device))
             if progress is not None:
                 progress("scoring", number, count)
-    predicted = count * (seqlen - 1)
     return Evaluation(
         perplexity=_exp(total / predicted),
         token_count=predicted,
@@ -101,16 +108,25 @@ def evaluate(
 
 
 def held_out(
-    text: object, tokenizer: PreTrainedTokenizerBase, *, seqlen: int = 1024, tokens: int = 65536, begin: bool = True
+    text: object,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    seqlen: int = 1024,
+    tokens: int = 65536,
+    begin: bool = True,
 ) -> Tokens:
     """The rows that :func:`evaluate` measures on; arguments and errors are those of that function."""
+    source = keep(text)
+    if (ready := ready_tokens(source)) is not None:
+        return ready
     if seqlen < 2:
         raise InvalidConfig(f"The 'seqlen' of an evaluation must be at least 2; got {seqlen}.")
-    found, name = documents(text)
+    found, name = documents(source)
+    known = refuse_no_tokenizer(tokenizer)
     whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
-    start = beginning_of(tokenizer) if begin else ()
+    start = beginning_of(known) if begin else ()
     refuse_no_room(start, seqlen)
-    ids = tokenize_whole(whole, tokenizer, special=not start)
+    ids = tokenize_whole(whole, known, special=not start)
     fresh = seqlen - len(start)
     count = min(tokens // seqlen, len(ids) // fresh)
     if count <= 0:

@@ -15,6 +15,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from billhook.data.encoding import encode, refuse_no_tokenizer
 from billhook.data.tokens import TokenBatch
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import summed_loss
@@ -22,6 +23,7 @@ from billhook.evaluation.task import Task, read_task
 from billhook.evaluation.task_accuracy import TaskAccuracy
 from billhook.model.mode import eval_mode
 from billhook.model.positions import position_limit
+from billhook.model.vocabulary import refuse_no_language_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,8 +59,9 @@ def accuracy(
     """
     if batch_tokens < 1:
         raise InvalidConfig(f"The 'batch_tokens' of an accuracy must be at least 1; got {batch_tokens}.")
+    refuse_no_language_model(model)
     asked = (task if isinstance(task, Task) else read_task(task)).first(limit)
-    rows = _rows(asked, tokenizer)
+    rows = _rows(asked, refuse_no_tokenizer(tokenizer))
     _refuse_long_questions(model, asked.name, rows)
     found = [math.nan] * len(rows)
     done = 0
@@ -102,9 +105,8 @@ def _rows(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[_Row]:
 
 
 def _encoded(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of each text; quiet about long ones, which are refused by what the model takes."""
-    found: list[list[int]] = tokenizer(texts, verbose=False, truncation=False)["input_ids"]
-    return found
+    """Token ids of each text, special tokens as the tokenizer adds them."""
+    return encode(texts, tokenizer)
 
 
 def _refuse_long_questions(model: PreTrainedModel, name: str, rows: Sequence[_Row]) -> None:

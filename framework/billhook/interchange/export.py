@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
 from billhook.cuts.drop_branch import DropBranch
 from billhook.errors import InvalidPlan
 from billhook.interchange.published import BRANCH_NAMES, DROPPED, WIDTHS
 from billhook.interchange.removals import Removals, full_width, leading_units, without
+from billhook.log import logger
 from billhook.model.branch import UNITS, Branch, Place
 from billhook.plans.plan import Plan, refuse_other_model
 

@@ -10,10 +10,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from loguru import logger
 from transformers import PreTrainedConfig
 
 from billhook.errors import InvalidCut
+from billhook.log import logger
 
 LISTS = (
     "layer_types",

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import attrs
 import torch
-from loguru import logger
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -30,6 +29,7 @@ from billhook.errors import (
     did_you_mean,
     first_line,
 )
+from billhook.log import logger
 from billhook.model.weights import refuse_unusable
 
 SMOLLM2 = "smollm2"

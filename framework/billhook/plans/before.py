@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loguru import logger
+from billhook.log import logger
 
 COSINE, IRLS = "billhook:cosine", "billhook:cosine-irls"
 """Before, both were ``cosine``, told apart by its option ``optimizer``."""
@@ -28,6 +28,26 @@ def said_now(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(estimator, Mapping):
         now["estimator"] = _renamed(estimator)
     return now
+
+
+def told_before(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The first line of a journal as it was written before it told all options, the dtype and the versions."""
+    then = {name: _told_before(value) for name, value in run.items() if name != "versions"}
+    if isinstance(model := run.get("model"), Mapping):
+        then["model"] = {name: value for name, value in model.items() if name != "dtype"}
+    return then
+
+
+def _told_before(value: Any) -> Any:
+    """A strategy, at any depth, without the options that stand at their defaults."""
+    if isinstance(value, list):
+        return [_told_before(entry) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    left = {name: entry for name, entry in value.items() if name != "defaults"}
+    if isinstance(options := value.get("options"), Mapping):
+        left["options"] = {name: said for name, said in options.items() if name not in value.get("defaults", ())}
+    return {name: _told_before(entry) for name, entry in left.items()}
 
 
 def _without_readers(repair: Mapping[str, Any]) -> dict[str, Any]:

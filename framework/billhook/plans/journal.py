@@ -13,7 +13,7 @@ import attrs
 from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.errors import InvalidJournal
-from billhook.plans.before import said_now
+from billhook.plans.before import said_now, told_before
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +137,7 @@ class Journal:
             self._more = [bool(line.get("more")) for line in rest]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidJournal(f"{self.path} is no journal of a search, or is damaged: {error}") from error
-        if run != self._run:
+        if run not in (self._run, told_before(self._run)):
             raise InvalidJournal(
                 f"The journal {self.path} belongs to another run: {_difference(run, self._run)} "
                 f"Finish that run with its own command, or delete the file to begin anew."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -14,26 +15,38 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.errors import InvalidPlan
+from billhook.foreign_text import harmless
 from billhook.heterogeneous.configuration_billhook import family_of
 from billhook.json_values import explain, strict_converter
 from billhook.model.view import ModelView
+from billhook.model.weights import fingerprint
 from billhook.plans.before import said_now
 from billhook.plans.budget import Budget
 from billhook.plans.repair import Repair
 from billhook.plans.strategy_spec import StrategySpec
 
-SCHEMA = 1
-"""Version of the JSON layout. A reader refuses a newer one."""
+SCHEMA = 2
+"""Version of the JSON layout. A reader refuses a newer one. In 1, strategies had only those options that were not the
+defaults of the day, and no versions, dtype, weights or size of a batch were written."""
+
+TOKENS_PER_BATCH = 4096
+"""What goes through a layer at a time where nobody says otherwise."""
 
 
 @attrs.frozen(kw_only=True)
 class ModelIdentity:
-    """Which model a plan belongs to: enough to refuse a wrong one, not to fetch it."""
+    """Which model a plan belongs to: enough to refuse a wrong one, not to fetch it.
+
+    ``dtype`` and ``weights`` (a SHA-256 over a sample) tell whether the same plan makes the same weights of it; they
+    are empty in plans that were made before they were written down.
+    """
 
     model_type: str
     layer_count: int
     parameter_count: int
     name: str = ""
+    dtype: str = ""
+    weights: str = ""
 
     @classmethod
     def of(cls, view: ModelView) -> ModelIdentity:
@@ -44,6 +57,8 @@ class ModelIdentity:
             layer_count=len(view.numbers),
             parameter_count=view.parameter_count,
             name=_public_name(config.name_or_path or ""),
+            dtype=str(view.model.dtype).removeprefix("torch."),
+            weights=fingerprint(view.model),
         )
 
 
@@ -51,7 +66,23 @@ class ModelIdentity:
 class Plan:
     """Ordered cuts, and the strategies, data and model behind them. Layer numbers are the original model's.
 
-    Compares by value, prints as a few lines, goes to JSON and back without loss.
+    Compares by value, prints as a few lines, goes to JSON and back without loss. Equal plans make the same weights on
+    the same kind of machine: all options are in it, and what versions of which distributions worked.
+
+    Attributes:
+        cuts: in their order.
+        model: whose layers they are.
+        budget: what was asked for.
+        selector: what chose.
+        estimator: what solved for repairs.
+        merger: what put them in.
+        calibration: the data.
+        billhook: its version.
+        objective: what a search minimised, and what was measured; None for nothing.
+        repair: when and how cuts were repaired.
+        tokens_per_batch: how many went through a layer at a time; sums in 16 bits depend on it by their last digits.
+        versions: by distribution: of all whose strategies, recipe, adapter or hooks took part, and of what computes.
+        schema: of the JSON that it was read from.
     """
 
     cuts: tuple[Cut, ...]
@@ -64,18 +95,23 @@ class Plan:
     billhook: str
     objective: StrategySpec | None = None
     repair: Repair = attrs.field(factory=Repair)
+    tokens_per_batch: int = TOKENS_PER_BATCH
+    versions: Mapping[str, str] = attrs.field(factory=dict)
     schema: int = SCHEMA
 
+    def __attrs_post_init__(self) -> None:
+        if self.tokens_per_batch < 1:
+            raise InvalidPlan(f"The 'tokens_per_batch' of a plan must be at least 1; got {self.tokens_per_batch}.")
+
     def __str__(self) -> str:
-        return "\n".join(
-            (
-                f"Plan for {self.model.name or self.model.model_type}: {self.model.layer_count} layers, "
-                f"{self.model.parameter_count:,} parameters",
-                f"  drop      {', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
-                f"  with      {self.selector} -> {self.estimator} -> {self.merger}",
-                f"  on        {self.calibration}",
-            )
+        lines = (
+            f"Plan for {self.model.name or self.model.model_type}: {self.model.layer_count} layers, "
+            f"{self.model.parameter_count:,} parameters",
+            f"  drop      {', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
+            f"  with      {self.selector} -> {self.estimator} -> {self.merger}",
+            f"  on        {self.calibration}",
         )
+        return "\n".join(map(harmless, lines))
 
     def to_json(self) -> str:
         """The plan as JSON, indented, keys in a fixed order."""
@@ -160,7 +196,14 @@ def _converter() -> cattrs.Converter:
         CalibrationRecord,
         make_dict_unstructure_fn(CalibrationRecord, converter, begin=override(omit_if_default=True)),
     )
-    converter.register_unstructure_hook(StrategySpec, lambda spec: {"name": spec.name, "options": dict(spec.options)})
+    converter.register_unstructure_hook(StrategySpec, StrategySpec.to_data)
+    later = override(omit_if_default=True)  # what was not written before is not made up
+    converter.register_unstructure_hook(
+        ModelIdentity, make_dict_unstructure_fn(ModelIdentity, converter, dtype=later, weights=later)
+    )
+    whole = make_dict_unstructure_fn(Plan, converter, versions=later)
+    old = make_dict_unstructure_fn(Plan, converter, versions=later, tokens_per_batch=override(omit=True))
+    converter.register_unstructure_hook(Plan, lambda plan: (old if plan.schema < SCHEMA else whole)(plan))
     return converter
 
 

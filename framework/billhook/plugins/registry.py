@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import cattrs
 import pluggy
-from loguru import logger
 
 from billhook.errors import (
     InvalidConfig,
@@ -23,15 +22,16 @@ from billhook.errors import (
 )
 from billhook.heterogeneous.configuration_billhook import family_of
 from billhook.json_values import build
+from billhook.log import logger
 from billhook.model.adapter import Adapter
 from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins import hookspecs
 from billhook.plugins.offers import note, pick
 from billhook.plugins.plugin_info import PluginInfo
-from billhook.plugins.strategy_options import converter_for, options_of
+from billhook.plugins.strategy_options import converter_for, defaults_of, options_of
 from billhook.roles.recipe import Recipe
-from billhook.roles.role import ROLES, Role, Strategy
+from billhook.roles.role import ROLES, Role, Strategy, why_unfit
 from billhook.roles.selector import Selector
 
 if TYPE_CHECKING:
@@ -126,13 +126,16 @@ class Registry:
         strategy = build(factory, options or {}, f"{role} {name!r}", self._converter)
         if not _plays(role, strategy):
             raise PluginError(f"The {role} {name!r} is a {type(strategy).__name__}, which is no {role.capitalize()}.")
+        if reason := why_unfit(type(strategy)):
+            raise PluginError(f"The {role} {name!r} does not fit: {reason}")
         return strategy
 
     def resolve(self, role: Role, given: str | Strategy) -> Strategy:
         """``given`` itself if it is a strategy of that role, else the one it names.
 
         Raises:
-            InvalidConfig: neither a name nor an object of that role's class.
+            InvalidConfig: neither a name nor an object of that role's class, or one of a class that is not attrs' and
+                frozen.
             UnknownStrategy, AmbiguousStrategy: nobody offers the name, or two distributions do.
         """
         if isinstance(given, str):
@@ -142,25 +145,51 @@ class Registry:
                 f"The {role} must be a name or an object of the class {role.capitalize()}; got {given!r}."
                 + (" That is the class; call it." if isinstance(given, type) else "")
             )
+        if reason := why_unfit(type(given)):
+            raise InvalidConfig(f"The {role} does not fit: {reason}")
         return given
 
     def spec(self, role: Role, strategy: Strategy) -> StrategySpec:
-        """The strategy as data: the name that it is offered by, qualified, and the options that are not the defaults.
+        """The strategy as data: the name that it is offered by, qualified, and all its options.
 
-        One that nobody offers is named by its class, in brackets; such a name cannot be built again.
+        One that nobody offers is named by its class, in brackets; such a name cannot be built again, so options that
+        JSON has no words for are told in words.
+
+        Raises:
+            InvalidConfig: one that is offered has an option with a value that no plan can hold.
         """
+        name, options = self._name_of(role, strategy), {}
+        if name is not None:
+            options = self.options_of(strategy)
+        else:
+            name, options = f"({type(strategy).__module__}.{type(strategy).__qualname__})", self._told(strategy)
+        return StrategySpec(name=name, options=options, defaults=defaults_of(strategy))
+
+    def options_of(self, strategy: Strategy) -> dict[str, Any]:
+        """All options, as JSON values.
+
+        Selectors within selectors (the stages of a sequence) are named as this registry knows them.
+
+        Raises:
+            InvalidConfig: one has a value that no JSON can hold.
+        """
+        return options_of(strategy, self._converter)
+
+    def _name_of(self, role: Role, strategy: Strategy) -> str | None:
+        """``dist:name`` of the offer that is the strategy's class; None where nobody offers it."""
         for name, offers in sorted(self._offers[role].items()):
             for dist, factory in sorted(offers.items()):
                 if factory is type(strategy):
-                    return StrategySpec(name=f"{dist}:{name}", options=self.options_of(strategy))
-        return StrategySpec(name=f"({type(strategy).__module__}.{type(strategy).__qualname__})")
+                    return f"{dist}:{name}"
+        return None
 
-    def options_of(self, strategy: Strategy) -> dict[str, Any]:
-        """The options that differ from their defaults, as JSON values; empty for classes that are not attrs ones.
-
-        Selectors within selectors (the stages of a sequence) are named as this registry knows them.
-        """
-        return options_of(strategy, self._converter)
+    def _told(self, strategy: Strategy) -> dict[str, Any]:
+        try:
+            return self.options_of(strategy)
+        except InvalidConfig:
+            return {
+                field.name: repr(getattr(strategy, field.name)) for field in attrs.fields(cast(Any, type(strategy)))
+            }
 
     def recipes(self) -> dict[str, Recipe]:
         """Every recipe by its qualified name, in order."""
@@ -205,6 +234,23 @@ class Registry:
             PluginError: two distributions serve it.
         """
         return ModelView(model, self.adapter_for(family_of(model.config)))
+
+    def distribution_of(self, thing: object) -> str | None:
+        """The distribution that offers an adapter, a recipe, or the class of a strategy; None where none does."""
+        tables: list[Mapping[str, Mapping[str, object]]] = [*self._offers.values(), self._adapters, self._recipes]
+        for offers in (offers for table in tables for offers in table.values()):
+            for distribution, offer in offers.items():
+                if offer is thing or offer is type(thing):
+                    return distribution
+        return None
+
+    def listeners(self) -> list[tuple[str, object]]:
+        """Distribution and plugin of all that implement a hook of a run, not only offer something."""
+        return [
+            (self._distributions[name], plugin)
+            for name, plugin in self._manager.list_name_plugin()
+            if plugin is not None and not all(map(_is_offer, _hooks_of(self._manager, plugin)))
+        ]
 
     def adapters(self) -> list[Adapter]:
         """Every adapter, once, by name."""
@@ -261,6 +307,8 @@ class Registry:
                     f"{distribution} offers {factory!r} as the {role} {name!r}, which is no "
                     f"{role.capitalize()} class, nor a function that returns one."
                 )
+            if isinstance(factory, type) and (reason := why_unfit(factory)):
+                raise PluginError(f"{distribution} offers the {role} {name!r}, which does not fit: {reason}")
             note(table, role, name, distribution, factory)
 
         self._call_each(ROLES[role].hook, offer)
@@ -350,6 +398,10 @@ def _distribution(entry: metadata.EntryPoint) -> str:
 
 def _plain_name(plugin: object) -> str:
     return plugin.__name__ if isinstance(plugin, ModuleType | type) else type(plugin).__name__
+
+
+def _is_offer(hook: str) -> bool:
+    return hook.startswith("billhook_register_")
 
 
 def _hooks_of(manager: pluggy.PluginManager, plugin: object) -> tuple[str, ...]:

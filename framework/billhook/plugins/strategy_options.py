@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import attrs
 import cattrs
 
 from billhook.errors import InvalidConfig
@@ -25,12 +27,11 @@ def converter_for(
     """
 
     def to_data(selector: Selector) -> dict[str, Any]:
-        found = spec(selector)
-        return {"name": found.name, "options": dict(found.options)}
+        return spec(selector).to_data()
 
     def from_data(data: object) -> Selector:
         named: Mapping[str, Any] = {"name": data} if isinstance(data, str) else cast("Mapping[str, Any]", data)
-        if not isinstance(named, Mapping) or "name" not in named or {*named} - {"name", "options"}:
+        if not isinstance(named, Mapping) or "name" not in named or {*named} - {"name", "options", "defaults"}:
             raise InvalidConfig(
                 f"A selector within a selector is a name, or an object of name and options; got {data!r}."
             )
@@ -43,14 +44,54 @@ def converter_for(
 
 
 def options_of(strategy: Strategy, converter: cattrs.Converter) -> dict[str, Any]:
-    """The options of an attrs strategy that differ from their defaults, as JSON values; empty for other classes."""
-    options: dict[str, Any] = {}
-    for field in getattr(type(strategy), "__attrs_attrs__", ()):
-        value = getattr(strategy, field.name)
-        if field.init and value != field.default:
-            plain = converter.unstructure(value)
-            options[field.alias or field.name] = list(plain) if isinstance(plain, tuple) else plain
-    return options
+    """All options of an attrs strategy as JSON values.
+
+    Floats that JSON has no word for become ``"inf"``, ``"-inf"`` and ``"nan"``, which a strict converter reads back.
+
+    Raises:
+        InvalidConfig: one has a value that no JSON can hold.
+    """
+    return {
+        field.alias or field.name: _plain(converter.unstructure(getattr(strategy, field.name)), strategy, field.name)
+        for field in _options(strategy)
+    }
+
+
+def defaults_of(strategy: Strategy) -> tuple[str, ...]:
+    """The names of the options of an attrs strategy that stand at their defaults."""
+    return tuple(field.alias or field.name for field in _options(strategy) if _is_default(strategy, field))
+
+
+def _options(strategy: Strategy) -> list[attrs.Attribute[Any]]:
+    return [field for field in getattr(type(strategy), "__attrs_attrs__", ()) if field.init]
+
+
+def _is_default(strategy: Strategy, field: attrs.Attribute[Any]) -> bool:
+    default: Any = field.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type] # a class, whatever its stub says
+        if default.takes_self:
+            return False
+        default = default.factory()
+    try:
+        return bool(getattr(strategy, field.name) == default)
+    except (RuntimeError, ValueError, TypeError):  # arrays compare entry by entry
+        return False
+
+
+def _plain(value: Any, strategy: Strategy, option: str) -> Any:
+    """``value`` as JSON will give it back."""
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _plain(entry, strategy, option) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, strategy, option) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise InvalidConfig(
+        f"The option {option!r} of {type(strategy).__name__} is a {type(value).__name__}, which no plan can hold. "
+        f"Options are numbers, texts, switches, and lists, mappings and attrs classes of these."
+    )
 
 
 def _is_selector(cls: object) -> bool:

@@ -13,14 +13,18 @@ from billhook.data.calibration import Calibration
 from billhook.data.record import NO_DATA, CalibrationRecord
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidPlan
+from billhook.log import logger
 from billhook.plans.budget import Budget
 from billhook.plans.plan import Plan, refuse_other_model
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry
+from billhook.plugins.versions import version_of
+from billhook.pruning.differences import specs_of, tell_differences
 from billhook.pruning.pruner import Pruner
 from billhook.pruning.refusals import refuse_no_model
 from billhook.results.result import PruneResult
 from billhook.roles.estimator import Needs
+from billhook.roles.objective import Objective
 from billhook.roles.role import Role, Strategy
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
@@ -58,14 +62,17 @@ def apply(
 ) -> PruneResult:
     """Make the cuts of ``plan`` in ``model``, repaired as the plan says. On the same data: the same weights.
 
+    What is not as it was when the plan was made (versions, the model's weights and dtype, options that an old plan does
+    not hold) is told in a warning.
+
     Args:
         plan: what to do. (Somebody else's published result becomes one by :meth:`billhook.Published.plan`.)
         model: the model it was made for; not changed.
         tokenizer: as for :meth:`Pruner.prune`.
         calibration: the data; if None, what the plan's record names. No data are read where none are needed: the
             estimator asks for none, and there is no objective. Hooks then see one row of two tokens.
-        pruner: brings hooks, cache and registry; an estimator, merger or repair that it was given takes the place of
-            the plan's. Its selector is not used.
+        pruner: brings hooks, cache and registry; an estimator, merger, objective, repair or size of a batch that it was
+            given takes the place of the plan's, and nothing else does. Its selector is not used.
         any_calibration: accept other data than the plan was made with. The maps then differ.
 
     Raises:
@@ -79,13 +86,48 @@ def apply(
             f"published result: published.plan(model)."
         )
     refuse_other_model(plan, model)
-    redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts))
+    redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts), recipe=None)
+    tell_differences(plan, redone, Pruner() if pruner is None else pruner, model)
+    data, record, measured = _what_it_sees(plan, redone, model, tokenizer, calibration, any_calibration)
+    result = attrs.evolve(redone, objective=measured).prune(model, tokenizer, calibration=data, budget=plan.budget)
+    own = plan.objective if redone.objective is not None and measured is None else result.plan.objective
+    again = attrs.evolve(
+        result.plan,
+        selector=plan.selector,
+        objective=own,
+        calibration=record,
+        versions=_versions(plan, result.plan, redone.whole_registry),
+    )
+    return attrs.evolve(result, plan=again)
+
+
+def _what_it_sees(
+    plan: Plan,
+    redone: Pruner,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    calibration: object,
+    any_calibration: bool,
+) -> tuple[Calibration, CalibrationRecord, str | Objective | None]:
+    """Data, what a plan remembers of them, and the objective that is measured on them.
+
+    Where an objective alone wants data that are nowhere to be had, it is not measured, and a warning says so.
+    """
     if calibration is None and not needs_data(redone):
-        data, record = Calibration(source=NO_TOKENS), plan.calibration
-    else:
-        data, record = _data_for(plan, model, tokenizer, calibration, any_calibration)
-    result = redone.prune(model, tokenizer, calibration=data, budget=plan.budget)
-    return attrs.evolve(result, plan=attrs.evolve(result.plan, selector=plan.selector, calibration=record))
+        return Calibration(source=NO_TOKENS), plan.calibration, redone.objective
+    try:
+        return *_data_for(plan, model, tokenizer, calibration, any_calibration), redone.objective
+    except CalibrationError as error:
+        if calibration is not None or repairs(redone):
+            raise
+        logger.warning("The plan's objective is not measured, and nothing else needs data: {}", error)
+        return Calibration(source=NO_TOKENS), plan.calibration, None
+
+
+def _versions(plan: Plan, again: Plan, registry: Registry) -> dict[str, str]:
+    """Those of now, and of what had a part in the choice; what is not installed any more, as the plan says."""
+    before = {name: version_of(registry, name) or said for name, said in plan.versions.items()}
+    return dict(sorted({**before, **again.versions}.items()))
 
 
 def _data_for(
@@ -107,8 +149,12 @@ def _data_for(
 
 def needs_data(pruner: Pruner) -> bool:
     """Whether a run of ``pruner`` over given cuts looks at calibration data."""
-    method = pruner.method()
-    return method.objective is not None or method.estimator.needs is not Needs.NOTHING
+    return pruner.method().objective is not None or repairs(pruner)
+
+
+def repairs(pruner: Pruner) -> bool:
+    """Whether a run of ``pruner`` over given cuts learns repairs from data."""
+    return pruner.method().estimator.needs is not Needs.NOTHING
 
 
 def calibration_of(plan: Plan) -> Calibration:
@@ -123,17 +169,23 @@ def calibration_of(plan: Plan) -> Calibration:
 
 
 def pruner_for(plan: Plan, base: Pruner | None = None) -> Pruner:
-    """``base`` with the estimator, merger and repair of ``plan`` where it was given none, built from its registry.
+    """``base`` with what ``plan`` says wherever it was given nothing: strategies, repair, size of a batch.
 
     Raises:
         InvalidPlan: the plan names one that was given as an object and cannot be built from a file.
     """
     base = Pruner() if base is None else base
-    specs: dict[Role, StrategySpec] = {"estimator": plan.estimator, "merger": plan.merger}
     own: dict[str, Any] = {
-        role: _built(spec, role, base.whole_registry) for role, spec in specs.items() if getattr(base, role) is None
+        role: _built(spec, role, base.whole_registry)
+        for role, spec in specs_of(plan).items()
+        if spec is not None and getattr(base, role) is None
     }
-    return attrs.evolve(base, **own, repair=base.repair or plan.repair)
+    return attrs.evolve(
+        base,
+        **own,
+        repair=base.repair or plan.repair,
+        tokens_per_batch=base.tokens_per_batch or plan.tokens_per_batch,
+    )
 
 
 def _built(spec: StrategySpec, role: Role, registry: Registry) -> Strategy:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from loguru import logger
 from transformers import PreTrainedModel
 
 from billhook.activations.activation_cache import CacheBudget
@@ -17,10 +16,13 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
 from billhook.data.tokens import Tokens
+from billhook.log import logger
 from billhook.model.view import ModelView
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
+from billhook.plans.plan import TOKENS_PER_BATCH
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
 from billhook.plugins.registry import Registry, default_registry
@@ -68,10 +70,12 @@ class Pruner:
         repair: when and how.
         hooks: plugin objects with hook implementations, for this pruner alone.
         cache: bytes that activations may take.
-        tokens_per_batch: tokens that go through a layer at a time.
+        tokens_per_batch: tokens that go through a layer at a time; 4096 if None, or what the plan says that is applied.
+            Sums in 16 bits depend on it by their last digits, so plans record it.
         journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
             and options, that run goes on where it was; None for no such file.
         registry: where names are looked up; all installed plugins if not given.
+        recipe: the one that :meth:`following` took the strategies of, for the plan's list of versions; changes nothing.
     """
 
     selector: str | Selector | None = None
@@ -81,9 +85,10 @@ class Pruner:
     repair: Repair | None = None
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
-    tokens_per_batch: int = 4096
+    tokens_per_batch: int | None = None
     journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     registry: Registry = attrs.field(factory=default_registry, repr=False)
+    recipe: Recipe | None = None
 
     @classmethod
     def following(cls, recipe: str | Recipe, **options: Any) -> Pruner:
@@ -100,7 +105,7 @@ class Pruner:
         registry: Registry = options.get("registry", default_registry())
         followed = registry.recipe(recipe) if isinstance(recipe, str) else recipe
         own = {str(role): followed.strategy(role) for role in ROLES}
-        return cls(**{**own, "repair": followed.repair, **options})
+        return cls(**{**own, "repair": followed.repair, "recipe": followed, **options})
 
     def method(self) -> Method:
         """The strategies as objects; those that are not given from the default recipe.
@@ -153,7 +158,9 @@ class _Run:
         refuse_unusable(model)
         self.pruner, self.hook = pruner, registry.hook
         self.method = _method_of(pruner, registry)
-        self.records = Records(registry, self.method, self.dense)
+        self.records = Records(
+            registry, self.method, self.dense, pruner.tokens_per_batch or TOKENS_PER_BATCH, recipe=pruner.recipe
+        )
         self.repairer = Repairer(self.method.estimator, self.method.merger)
         self.final = FinalRepairs(self.repairer, self.method.repair)
         self.reports: list[CutReport] = []
@@ -166,6 +173,7 @@ class _Run:
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
+        refuse_unknown_ids(self.dense.model, tokens.ids)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -256,7 +264,7 @@ class _Run:
             merger=self.method.merger,
             objective=self.method.objective,
             cache=self.pruner.cache,
-            tokens_per_batch=self.pruner.tokens_per_batch,
+            tokens_per_batch=self.records.tokens_per_batch,
             progress=self._progress,
             on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
             journal=journal,

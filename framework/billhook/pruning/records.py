@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
+from billhook.cuts.cut import Cut
 from billhook.data.record import CalibrationRecord
 from billhook.data.tokens import Tokens
 from billhook.model.view import ModelView
-from billhook.model.weights import fingerprint
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
 from billhook.plans.plan import ModelIdentity, Plan
+from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry
+from billhook.plugins.versions import COMPUTING, versions
 from billhook.pruning.method import Method
+from billhook.roles.recipe import Recipe
 from billhook.roles.role import ROLES, Role
 from billhook.roles.state import PruningState
 from billhook.version import __version__
@@ -25,53 +29,64 @@ from billhook.version import __version__
 class Records:
     """What a run writes down about itself.
 
+    Made before any work, so that a strategy that no plan can hold is refused then.
+
     Attributes:
         registry: knows strategies by name.
         method: its strategies.
         dense: the model that it was handed.
+        tokens_per_batch: how many tokens go through a layer at a time.
+        recipe: that is followed; None for none, or the default one.
+        specs: the strategies as data, by role.
     """
 
     registry: Registry
     method: Method
     dense: ModelView
+    tokens_per_batch: int
+    recipe: Recipe | None = None
+    specs: Mapping[Role, StrategySpec | None] = attrs.field(init=False)
+
+    @specs.default
+    def _specs_of(self) -> dict[Role, StrategySpec | None]:
+        chosen = {role: self.method.strategy(role) for role in ROLES}
+        return {role: None if own is None else self.registry.spec(role, own) for role, own in chosen.items()}
 
     def plan(self, state: PruningState, budget: Budget, calibration: CalibrationRecord) -> Plan:
         """What was decided, and everything needed to do it again."""
-        method, spec = self.method, self.registry.spec
         return Plan(
             cuts=tuple(state.cuts),
             model=ModelIdentity.of(self.dense),
             budget=budget,
-            selector=spec("selector", method.selector),
-            estimator=spec("estimator", method.estimator),
-            merger=spec("merger", method.merger),
-            objective=None if method.objective is None else spec("objective", method.objective),
-            repair=method.repair,
+            selector=cast(StrategySpec, self.specs["selector"]),
+            estimator=cast(StrategySpec, self.specs["estimator"]),
+            merger=cast(StrategySpec, self.specs["merger"]),
+            objective=self.specs["objective"],
+            repair=self.method.repair,
             calibration=calibration,
             billhook=__version__,
+            tokens_per_batch=self.tokens_per_batch,
+            versions=self.versions(state.cuts),
         )
+
+    def versions(self, cuts: Iterable[Cut] = ()) -> dict[str, str]:
+        """Of all distributions that have a part in the run: by strategies, recipe, adapter, hooks and kinds of cut."""
+        kinds = {type(cut): cut for cut in cuts}.values()
+        parts = [self.method.strategy(role) for role in ROLES]
+        return versions(self.registry, [*parts, self.dense.adapter, self.recipe, *kinds])
 
     def journal(self, path: Path | None, tokens: Tokens, budget: Budget) -> Journal | None:
         """The journal of this very run: all that its decisions depend on is written at its top. None for no path."""
         if path is None:
             return None
-        run: dict[str, Any] = {role: self._told(role) for role in ROLES}
+        run: dict[str, Any] = {role: None if spec is None else spec.to_data() for role, spec in self.specs.items()}
         run |= {
             "budget": attrs.asdict(budget),
             "repair": attrs.asdict(self.method.repair),
             "data": {"fingerprint": tokens.fingerprint},
-            "model": attrs.asdict(ModelIdentity.of(self.dense)) | {"weights": fingerprint(self.dense.model)},
+            "model": attrs.asdict(ModelIdentity.of(self.dense)),
             "billhook": {"version": __version__},
+            # of what decides; not of what computes, or an update of torch would end a search of hours
+            "versions": {name: found for name, found in self.versions().items() if name not in COMPUTING},
         }
         return Journal(path, run)
-
-    def _told(self, role: Role) -> dict[str, Any] | None:
-        """Name and options as JSON values; those of a class that is not registered in words."""
-        strategy = self.method.strategy(role)
-        if strategy is None:
-            return None
-        spec = self.registry.spec(role, strategy)
-        if spec.name.startswith("("):
-            options = {name: repr(value) for name, value in self.registry.options_of(strategy).items()}
-            spec = attrs.evolve(spec, options=options)
-        return attrs.asdict(spec)

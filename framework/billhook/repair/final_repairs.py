@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
-from loguru import logger
 
+from billhook.log import logger
 from billhook.repair.sweep import sweep
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from loguru import logger
 from torch import Tensor
 
 from billhook.activations.flow import STREAM
 from billhook.cuts.sites import RepairSite
+from billhook.log import logger
 from billhook.model.writer import double_device, weight_rows
 from billhook.regression.massive import massive_rows
 from billhook.regression.moments import Moments

@@ -16,11 +16,11 @@ from typing import Any
 import attrs
 import torch
 import transformers
-from loguru import logger
 from transformers import PreTrainedModel
 
 from billhook.cuts.kinds import cut_to_data
 from billhook.errors import CheckpointError, OutputExists
+from billhook.log import logger
 from billhook.model.inserted import has_inserted
 from billhook.plans.report import CutReport, SiteReport
 from billhook.results.model_card import model_card

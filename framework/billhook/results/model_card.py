@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from billhook.foreign_text import fenced, markdown
 from billhook.heterogeneous.family import is_heterogeneous
 from billhook.plans.report import CutReport
 from billhook.results.outcome import Outcome
@@ -49,9 +50,9 @@ def model_card(result: Outcome, saved: PreTrainedModel) -> str:
     name = plan.model.name or plan.model.model_type
     lines = [
         *_front_matter(name),
-        f"# {name}, pruned",
+        f"# {markdown(name)}, pruned",
         "",
-        f"Made with billhook {plan.billhook}, without training: {metrics['layers_before']:.0f} layers became "
+        f"Made with billhook {markdown(plan.billhook)}, without training: {metrics['layers_before']:.0f} layers became "
         f"{metrics['layers_after']:.0f}, {metrics['parameters_before']:,.0f} parameters became "
         f"{metrics['parameters_after']:,.0f} ({metrics['ratio']:.1%} fewer).",
         "",
@@ -65,9 +66,7 @@ def model_card(result: Outcome, saved: PreTrainedModel) -> str:
         "Layer numbers are the original model's, spans half-open. `billhook.json` holds the whole plan:",
         "`billhook apply` does it again.",
         "",
-        "```",
-        str(plan),
-        "```",
+        *fenced(str(plan)),
         "",
     ]
     return "\n".join(lines)
@@ -84,5 +83,8 @@ def _table(reports: Sequence[CutReport]) -> list[str]:
     if not columns:
         return []
     heads = ["cut", *(head for head, _, _ in columns)]
-    rows = [[str(report.cut), *(text(report) if has(report) else "" for _, has, text in columns)] for report in reports]
+    rows = [
+        [markdown(str(report.cut)), *(text(report) if has(report) else "" for _, has, text in columns)]
+        for report in reports
+    ]
     return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)] + [""]

@@ -12,7 +12,7 @@ from billhook.plans.repair import Repair
 from billhook.roles.estimator import Estimator
 from billhook.roles.merger import Merger
 from billhook.roles.objective import Objective
-from billhook.roles.role import ROLES, Role, Strategy
+from billhook.roles.role import ROLES, Role, Strategy, why_unfit
 from billhook.roles.selector import Selector
 
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}")
@@ -55,6 +55,8 @@ class Recipe:
                     f"The {role} of the recipe {self.name!r} must be an object of the class {role.capitalize()}; got "
                     f"{given!r}."
                 )
+            if given is not None and (reason := why_unfit(type(given))):
+                raise InvalidConfig(f"The {role} of the recipe {self.name!r} does not fit: {reason}")
         if self.arxiv and not _ARXIV.fullmatch(self.arxiv):
             raise InvalidConfig(f"The 'arxiv' of a recipe is a number such as 2505.02819; got {self.arxiv!r}.")
 

@@ -16,6 +16,7 @@ from billhook.cuts.cut import Cut
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.model.shared import first_difference, parameters_by_layer
 from billhook.model.view import ModelView
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.plans.journal import Journal
 from billhook.plans.repair import Repair
 from billhook.progress import Progress, SearchProgress, silent
@@ -61,6 +62,7 @@ class PruningState:
         repair: Repair | None = None,
         trials: Callable[[PruningState], Trials] | None = None,
     ) -> None:
+        refuse_unknown_ids(dense.model, tokens.ids)
         self.dense = dense.copy()  # eval() must not reach what was handed in
         self.model = dense.copy()
         for view in (self.dense, self.model):

@@ -22,7 +22,7 @@ from billhook.model.view import ModelView
 from billhook.model.writer import weight_rows
 from billhook.testing.cut_law import BRANCHES, check_cuts, check_generation, check_some_cuts
 from billhook.testing.expect import Snapshot, close, fail, logits, require
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.linearisation import linearised
 from billhook.testing.models import tiny_model, tiny_tokens
 from billhook.testing.variants import hidden_variants, variant_of
@@ -62,7 +62,7 @@ def adapter_laws(
     def each(check: Callable[[ModelView, str], None]) -> Callable[[], None]:
         return partial(_for_each, check, families)
 
-    promises = [
+    promises: list[Promise] = [
         ("names", "an adapter has a name and serves a model type", partial(_check_names, adapter)),
         ("tiny", "tiny_config builds a small model in which nothing is hidden", partial(_for_each_family, families)),
         ("parts", "paths lead to the parts of each branch", each(_check_parts)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import attrs
@@ -17,10 +17,8 @@ from billhook.regression.regression import Regression, Rows, TensorRegression
 from billhook.roles.estimator import Estimator, Needs
 from billhook.testing import problems
 from billhook.testing.expect import check_frozen, check_options, close, fail, process_unchanged, raises, require
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.planted import Structure, planted_problem
-
-Promise = tuple[str, str, Callable[[], None]]
 
 TAME = 100.0
 """How many times as large as the prior's and the data's own scale an entry may be where the data say nothing."""
@@ -63,7 +61,7 @@ def estimator_laws(
 ) -> list[Law]:
     """What :func:`check_estimator` tests, each law for itself; arguments as there."""
     trial = _Trial(estimator, recovers, tolerance)
-    promises = [
+    promises: list[Promise] = [
         ("frozen", "an estimator is a final, frozen attrs class", partial(check_frozen, estimator)),
         ("options", "options survive JSON", partial(check_options, "estimator", estimator, registry)),
         ("answer", "the answer is a finite LinearMap [d_in, d_out] in float32 or float64", trial.answer),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-import attrs
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -17,7 +17,7 @@ from billhook.errors import BillhookError
 from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry, default_registry
-from billhook.roles.role import Role, Strategy
+from billhook.roles.role import Role, Strategy, why_unfit
 from billhook.testing.global_state import GlobalState
 
 TOLERANCE = 1e-4
@@ -89,7 +89,9 @@ class Snapshot:
         modules = [(name, type(module)) for name, module in view.model.named_modules()]
         require(modules == self._modules, who, f"{law}: the modules have changed")
         self.require_same_weights(who, law)
-        for what, before, now in zip(_MANNERS, self._manners, _manners(view.model), strict=True):
+        now_by_kind = _manners(view.model)
+        for what, before in self._manners.items():
+            now = now_by_kind[what]
             differing = [name for name in before if before[name] != now.get(name)]
             require(not differing, who, f"{law}: {what} of {', '.join(differing[:3]) or 'the model'} changed")
 
@@ -100,18 +102,15 @@ class Snapshot:
         require(not changed, who, f"{law}: weights {', '.join(changed)} have changed")
 
 
-_MANNERS = ("training mode", "the hooks", "requires_grad")
-
-
-def _manners(model: nn.Module) -> tuple[dict[str, bool], dict[str, tuple[int, ...]], dict[str, bool]]:
+def _manners(model: nn.Module) -> dict[str, dict[str, object]]:
     """By module, whether it trains and how many hooks it has; by parameter, whether it wants a gradient."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     modules = dict(model.named_modules())
-    return (
-        {name: module.training for name, module in modules.items()},
-        {name: tuple(len(getattr(module, kind)) for kind in kinds) for name, module in modules.items()},
-        {name: parameter.requires_grad for name, parameter in model.named_parameters()},
-    )
+    return {
+        "training mode": {name: module.training for name, module in modules.items()},
+        "the hooks": {name: tuple(len(getattr(module, kind)) for kind in kinds) for name, module in modules.items()},
+        "requires_grad": {name: parameter.requires_grad for name, parameter in model.named_parameters()},
+    }
 
 
 @contextmanager
@@ -125,30 +124,9 @@ def process_unchanged(who: object) -> Iterator[None]:
 
 def check_frozen(strategy: object) -> None:
     """:func:`fail` unless it is a frozen attrs object: its options are then all of it, and the plan holds them."""
-    cls = type(strategy)
-    law = f"{cls.__name__} must be a frozen attrs class"
-    require(attrs.has(cls), strategy, f"{law}: decorate it with @attrs.frozen")
-    added = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {}) if name[:1] != "_"]
-    known = {field.name for field in attrs.fields(cls)}
-    own = "__attrs_attrs__" in vars(cls) or not (set(added) - known - _class_variables(cls))
-    require(own, strategy, f"{law}: it has fields that attrs does not know; decorate the class itself")
-    for name in [*known, "an_attribute_of_its_own"]:
-        try:
-            value = getattr(strategy, name, None)
-            object.__getattribute__(strategy, "__class__").__setattr__(strategy, name, value)
-        except (attrs.exceptions.FrozenInstanceError, AttributeError):
-            continue
-        fail(strategy, f"{law}: its {name} can be set; decorate it with @attrs.frozen")
-    require(strategy == strategy, strategy, f"{law}: it does not equal itself")  # that is the question
-
-
-def _class_variables(cls: type) -> set[str]:
-    return {
-        name
-        for base in cls.__mro__
-        for name, kind in vars(base).get("__annotations__", {}).items()
-        if "ClassVar" in str(kind)
-    }
+    reason = why_unfit(type(strategy))
+    require(reason is None, strategy, f"it is a frozen attrs class: {reason}")
+    require(bool(strategy == copy.copy(strategy)), strategy, "a copy of it is not equal to it; its options say it all")
 
 
 def check_options(role: Role, strategy: Strategy, registry: Registry | None = None) -> None:

@@ -26,7 +26,7 @@ from billhook.regression.linear_map import LinearMap
 from billhook.results.result import PruneResult
 from billhook.roles.state import PruningState
 from billhook.testing.expect import Snapshot, fail, process_unchanged, require
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.models import tiny_model, tiny_tokens
 from billhook.testing.tiny_state import tiny_state
 
@@ -64,7 +64,7 @@ def hook_laws(
 ) -> list[Law]:
     """What :func:`check_hooks` tests, each law for itself; arguments as there."""
     trial = _Trial(plugin, registry)
-    promises = [
+    promises: list[Promise] = [
         ("registers", "names and arguments are those of hooks, and each is marked @hookimpl", trial.registers),
         ("takes-part", "a plugin implements at least one hook", trial.takes_part),
         ("runs", "a hook is a plain function: what is async, or yields, is never run", trial.runs),

@@ -86,9 +86,13 @@ class Law:
             raise BrokenLaw(f"{self.subject!r} breaks its contract: {said} {about}", self.name) from error
 
 
+Promise = tuple[str, str, Callable[[], None]]
+"""Name, promise and check of a law to be."""
+
+
 def suite(
     subject: object,
-    promises: Iterable[tuple[str, str, Callable[[], None]]],
+    promises: Iterable[Promise],
     expected_failures: Mapping[str, str] | None = None,
 ) -> list[Law]:
     """Laws for ``subject`` of names, promises and checks.

@@ -33,7 +33,7 @@ from billhook.testing.expect import (
     raises,
     require,
 )
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.linearisation import donor_of, linearised
 from billhook.testing.models import tiny_tokens, tiny_view
 from billhook.testing.planted import random_map
@@ -92,7 +92,7 @@ def merger_laws(
         return partial(_for_each, check, families)
 
     exact = "the model computes what the linearised one does"
-    promises = [
+    promises: list[Promise] = [
         ("frozen", "a merger is a final, frozen attrs class", partial(check_frozen, merger)),
         ("options", "options survive JSON", partial(check_options, "merger", merger, registry)),
         ("plain", "without a map the cut is simply gone", everywhere(_Family.plain)),

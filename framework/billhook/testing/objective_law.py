@@ -20,7 +20,7 @@ from billhook.roles.state import PruningState
 from billhook.search.scoring import score
 from billhook.testing.bare import Bare
 from billhook.testing.expect import Snapshot, check_frozen, check_options, process_unchanged, require
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.models import tiny_tokens, tiny_view
 
 TOKENS, WORDS = 40, 12
@@ -55,7 +55,7 @@ def objective_laws(
 ) -> list[Law]:
     """What :func:`check_objective` tests, each law for itself; arguments as there."""
     trial = _Trial(objective)
-    promises = [
+    promises: list[Promise] = [
         ("frozen", "an objective is a final, frozen attrs class", partial(check_frozen, objective)),
         ("options", "options survive JSON", partial(check_options, "objective", objective, registry)),
         ("loss", "a loss is a finite float, and the same for the same predictions", trial.loss),

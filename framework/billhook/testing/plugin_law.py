@@ -20,7 +20,7 @@ from billhook.testing.adapter_law import adapter_laws
 from billhook.testing.estimator_law import estimator_laws
 from billhook.testing.expect import fail, require
 from billhook.testing.hook_law import hook_laws
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.merger_law import merger_laws
 from billhook.testing.objective_law import objective_laws
 from billhook.testing.recipe_law import recipe_laws
@@ -93,7 +93,7 @@ def plugin_laws(
     Laws of what it offers have the offered name before their own: ``my-estimator/recovers``.
     """
     trial = _Trial(plugin, dict(told or {}), dict(options or {}))
-    promises = [
+    promises: list[Promise] = [
         ("loads", "its modules import, and its hooks are hooks", trial.loads),
         ("offers", "it offers something, or takes part in runs", trial.offers),
         ("names", "no name is offered by somebody else, of a built-in least of all", trial.unique),
@@ -223,14 +223,14 @@ class _Trial:
         law = f"it offers no {listing(unknown)}.{did_you_mean(unknown[0], names) if unknown else ''}"
         require(not unknown, self.who, f"{law} Offered: {listing(names)}")
 
-    def conformance(self) -> list[tuple[str, str, Callable[[], None]]]:
+    def conformance(self) -> list[Promise]:
         """The laws of what it offers; none if it does not load, which a law of its own says."""
         try:
             offered = [(role, name, partial(self.build, role, name)) for role, name in self.offered()]
             adapters, recipes = self.alone.adapters(), list(self.alone.recipes().values())
         except (Exception, AssertionError):
             return []
-        found = list[tuple[str, str, Callable[[], None]]]()
+        found = list[Promise]()
         for role, name, build in offered:
             found += self._laws_of(name, role, build)
         for adapter in adapters:
@@ -242,7 +242,7 @@ class _Trial:
                 found += self._laws_of("hooks", "hooks", partial(_same, plugin))
         return found
 
-    def _laws_of(self, name: str, role: str, build: Callable[[], Any]) -> list[tuple[str, str, Callable[[], None]]]:
+    def _laws_of(self, name: str, role: str, build: Callable[[], Any]) -> list[Promise]:
         extra = dict(self.told.get(name, {}))
         if role not in ("adapter", "hooks"):
             extra.setdefault("registry", self.registry)

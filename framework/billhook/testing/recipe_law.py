@@ -18,7 +18,7 @@ from billhook.results.result import PruneResult
 from billhook.roles.recipe import Recipe
 from billhook.roles.role import ROLES
 from billhook.testing.expect import check_frozen, check_options, require
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.models import tiny_model, tiny_tokens
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -56,7 +56,7 @@ def recipe_laws(
     known = default_registry() if registry is None else registry
     given = known.recipe(recipe) if isinstance(recipe, str) else recipe
     trial = _Trial(given, family, known)
-    promises = [
+    promises: list[Promise] = [
         ("name", "a recipe has a name of lower-case words joined by '-' and a summary in one line", trial.name),
         ("frozen", "its strategies are frozen attrs objects", trial.frozen),
         ("registered", "its strategies are registered by name, or a plan cannot build them again", trial.registered),

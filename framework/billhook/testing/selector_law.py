@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import cast
 
@@ -15,7 +15,7 @@ from billhook.plugins.registry import Registry, default_registry
 from billhook.roles.objective import Objective
 from billhook.roles.selector import Selector
 from billhook.testing.expect import check_frozen, check_options, fail, raises, require
-from billhook.testing.law import Law, keep, suite
+from billhook.testing.law import Law, Promise, keep, suite
 from billhook.testing.selector_run import LAYERS, Ground, Run, ground, run
 from billhook.testing.work import count_operations
 
@@ -36,8 +36,6 @@ BUDGETS = (
     Budget(bytes=30_000),
 )
 """They mean 1, 4, 3, 2 and 4 layers of the tiny model."""
-
-Promise = tuple[str, str, Callable[[], None]]
 
 
 def check_selector(

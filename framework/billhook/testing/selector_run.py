@@ -55,7 +55,7 @@ def ground(
     view = tiny_view(family, num_hidden_layers=layers, seed=seed)
     for number in useless:
         for branch in ("attention", "mlp"):
-            silence(view, number, branch)  # type: ignore[arg-type] # both are branches
+            silence(view, number, branch)
     tokens = tiny_tokens(rows=5, seq=9, seed=6, padding="both")
     if under_padding is not None:
         ids = tokens.ids.clone()

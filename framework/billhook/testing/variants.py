@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedConfig
@@ -40,7 +41,7 @@ def variant_of(view: ModelView, name: str, value: object) -> ModelView | None:
     config = view.model.config
     try:
         with torch.random.fork_rng(devices=[]):
-            model = tiny_model(view.adapter, model_type=config.model_type, **{name: value})
+            model = tiny_model(view.adapter, model_type=config.model_type, **{name: cast(Any, value)})
             check_generation(model, tiny_tokens(rows=2).batches()[0], name)
         return ModelView(model, view.adapter)
     except UnsupportedArchitecture:

@@ -13,7 +13,7 @@ class _Counting(TorchDispatchMode):
     """Notes the name of each operation."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch's own
         self.names: list[str] = []
 
     def __torch_dispatch__(

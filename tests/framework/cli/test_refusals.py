@@ -35,8 +35,10 @@ MODELS = {
 
 
 PLAIN = """
+    import attrs
     from billhook import DropBranch, Selector, hookimpl
 
+    @attrs.frozen
     class Plain(Selector):
         def select(self, state, budget):
             yield from ()
@@ -94,7 +96,7 @@ def test_what_the_config_shows_to_be_impossible_is_refused_in_one_line(run: Run,
 
 
 @pytest.mark.usefixtures("no_weights", "place")
-def test_a_selector_without_attrs_options_can_be_neither_raced_nor_made_uniform(run: Run, installed: Installer) -> None:
+def test_a_selector_without_these_options_can_be_neither_raced_nor_made_uniform(run: Run, installed: Installer) -> None:
     installed("stranger", plain=PLAIN)
     arguments = ("prune", "model", "--out", "new", "--layers", 1, "--selector", "plain", "--estimator", "identity")
     assert "has no option 'race'" in run(*arguments, "--race").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -236,3 +237,49 @@ def test_a_dictionary_of_data_sets_is_refused_rather_than_read_as_its_names() ->
 def test_what_is_no_source_at_all_is_refused(source: object) -> None:
     with pytest.raises(CalibrationError, match="a file, a data set, a list of strings or token batches; got"):
         documents(source)
+
+
+def test_a_folder_is_read_as_the_data_set_that_it_holds(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["one", "two"]}).save_to_disk(tmp_path / "saved")
+    assert documents(tmp_path / "saved")[0] == ["one", "two"]
+    assert documents(str(tmp_path / "saved"))[0] == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_without_one_is_called_a_folder(tmp_path: Path, kind: type) -> None:
+    with pytest.raises(CalibrationError, match=r"is a folder, and no data set can be read from it .*Name a file"):
+        documents(kind(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path, kind: type) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name in (tmp_path / "pipe.txt", "/dev/zero"):
+        with pytest.raises(CalibrationError, match="is no file but a device or a pipe"):
+            documents(kind(name))
+
+
+BAD_LINES = {
+    '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}": "line 2, cannot be read as JSON: it is nested too deeply",
+    '{"text": "a", "number": ' + "9" * 5_000 + "}": "line 2, is not JSON: Exceeds the limit",
+    '{"text": "a", "number": NaNa}': "line 2, is not JSON",
+    '{"messages": 5}': "'messages' of a record must be a list of messages; got type int",
+    '{"messages": "text"}': "'messages' of a record must be a list of messages; got type str",
+    '{"messages": [[[1]]]}': "needs 'role' and 'content'",
+    '{"messages": [{"role": "user", "content": [[{"text": {"a": 1}}]]}]}': "must be text",
+    '{"text": 5}': "is no document",
+    "5": "type int is no document",
+    "[]": "type list is no document",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: line[:40])
+def test_a_record_that_is_none_is_one_line(tmp_path: Path, line: str) -> None:
+    with pytest.raises(CalibrationError, match=BAD_LINES[line]) as refused:
+        documents(written(tmp_path, "a.jsonl", f'{{"text": "fine"}}\n{line}\n'))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_mark_before_the_file_is_no_part_of_its_first_record(tmp_path: Path) -> None:
+    assert documents(written(tmp_path, "a.jsonl", '\ufeff{"text": "one"}'))[0] == ["one"]

@@ -19,6 +19,7 @@ from billhook.errors import (
     AmbiguousStrategy,
     BillhookError,
     InvalidConfig,
+    InvalidPlan,
     PluginError,
     UnknownStrategy,
     UnsupportedArchitecture,
@@ -557,9 +558,17 @@ def test_any_options_survive_json(role: Role, cls: type[Any], data: st.DataObjec
     assert REGISTRY.spec(role, again) == spec
 
 
-def test_only_options_that_differ_from_the_defaults_are_written_down() -> None:
+def test_all_options_are_written_down_and_those_that_were_chosen_are_printed() -> None:
     spec = REGISTRY.spec("selector", WindowDistance(windows=2, metric="cosine"))
-    assert spec == StrategySpec(name="billhook:window-distance", options={"windows": 2})
+    assert spec.options == attrs.asdict(WindowDistance(windows=2))
+    assert spec.chosen == {"windows": 2}
+    assert str(spec) == "window-distance(windows=2)"
+
+
+@pytest.mark.parametrize("options", [[["windows", 2]], [], "", None, {1: 2}])
+def test_options_that_are_no_object_are_refused(options: Any) -> None:
+    with pytest.raises(InvalidPlan, match="The options of a strategy are an object of values by name; got"):
+        StrategySpec(name="billhook:fold", options=options)
 
 
 def test_a_spec_prints_like_a_call_without_our_own_prefix() -> None:
@@ -577,6 +586,8 @@ def test_a_long_option_is_cut_short_in_print_alone() -> None:
 def test_a_strategy_that_is_not_registered_is_shown_by_its_class() -> None:
     spec = REGISTRY.spec("estimator", Mine(strength=2.0))
     assert spec.name == f"({__name__}.Mine)"
+    assert spec.options == {"strength": 2.0}
+    assert spec != REGISTRY.spec("estimator", Mine(strength=3.0))
 
 
 @pytest.mark.parametrize(
@@ -662,3 +673,62 @@ def test_an_adapter_class_is_refused(site: Path) -> None:
 
 def test_every_installed_adapter_is_an_adapter() -> None:
     assert all(isinstance(adapter, Adapter) for adapter in REGISTRY.adapters())
+
+
+NO_ATTRS = """
+    from billhook import Estimator, hookimpl
+
+    class Shrink(Estimator):
+        def __init__(self, factor=0.5):
+            self.factor = factor
+
+        def estimate(self, regression):
+            return None
+
+    {offer}
+"""
+OFFER = """@hookimpl
+    def billhook_register_estimators(register):
+        register("shrink", {what})
+"""
+
+
+@pytest.mark.parametrize("what", ["Shrink", "lambda: Shrink(0.25)"], ids=["class", "function"])
+def test_a_plain_class_is_refused_with_the_way_out_when_it_is_offered(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = NO_ATTRS.format(offer=OFFER.format(what=what))
+    registry = Registry.from_entry_points(install(tmp_path, "plain-dist", {"plain": source}))
+    with pytest.raises(
+        PluginError, match=r"'shrink'.* does not fit: Shrink is a plain class, .* Put @attrs.frozen above"
+    ):
+        registry.create("estimator", "shrink")
+
+
+class Unframed(Mine):
+    """A child that attrs has not seen: its own options would be lost."""
+
+    def __init__(self, strength: float, more: float) -> None:
+        super().__init__(strength=strength)
+
+
+@attrs.define
+class Changing(Estimator):
+    """One that can be changed after it is built."""
+
+    strength: float = 1.0
+
+    def estimate(self, regression: Regression) -> LinearMap | None:
+        """Nothing."""
+        return None
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [(Unframed(1.0, 2.0), "Unframed is a plain class, so plans"), (Changing(), "Changing can be changed after")],
+    ids=["child", "mutable"],
+)
+def test_objects_that_a_plan_could_not_tell_are_refused(given: Estimator, reason: str) -> None:
+    with pytest.raises(InvalidConfig, match=f"The estimator does not fit: {reason}"):
+        REGISTRY.resolve("estimator", given)

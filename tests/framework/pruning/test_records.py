@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -12,6 +13,7 @@ from billhook import (
     DropLayers,
     Pruner,
 )
+from billhook.model.weights import fingerprint
 from billhook.plans.plan import ModelIdentity
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens
 from billhook_strategies.estimators.ridge import Ridge
@@ -41,8 +43,15 @@ def test_the_plan_says_what_was_done() -> None:
     plan = pruner.prune(dense, tiny_tokenizer(), calibration=calibration, budget=THREE).plan
     assert plan.cuts == (DropLayers(1, 2), DropLayers(3, 5))
     assert plan.model == ModelIdentity(
-        model_type="llama", layer_count=LAYERS, parameter_count=dense.num_parameters(), name="someone/tiny"
+        model_type="llama",
+        layer_count=LAYERS,
+        parameter_count=dense.num_parameters(),
+        name="someone/tiny",
+        dtype="float32",
+        weights=fingerprint(dense),
     )
+    assert plan.tokens_per_batch == 4096
+    assert plan.versions == {name: version(name) for name in ("billhook", "torch", "transformers")}
     assert plan.budget == THREE
     assert [str(spec) for spec in (plan.selector, plan.estimator, plan.merger)] == [
         "fixed-windows(spans=[[1, 2], [3, 5]])",

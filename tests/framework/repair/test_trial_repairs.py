@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -215,6 +216,7 @@ def test_comparing_takes_an_objective() -> None:
 
 
 def test_an_estimator_that_gives_no_map_leaves_candidates_as_they_are() -> None:
+    @attrs.frozen
     class Nothing(Estimator):
         def estimate(self, regression: object) -> None:
             return None

@@ -152,10 +152,10 @@ def _pruner(
         own = StrategySpec(name=name) if name else cast("StrategySpec", getattr(plan, role))
         return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
 
-    otherwise = attrs.evolve(
-        plan, estimator=spec("estimator"), merger=spec("merger"), repair=repair_with(settings, plan.repair)
-    )
-    return pruner_for(otherwise, Pruner(cache=cache))
+    repair = repair_with(settings, plan.repair) if "repair" in settings else None
+    otherwise = pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger")))
+    own = {role: getattr(otherwise, role) for role in names if names[role] or role in settings}
+    return Pruner(cache=cache, repair=repair, **own)  # what it is not given is the plan's
 
 
 def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
@@ -231,7 +231,7 @@ def _data(plan: Plan | Published, pruner: Pruner, any_calibration: bool, **given
     from billhook.pruning import applying
 
     changes = {name: value for name, value in given.items() if value is not None}
-    idle = isinstance(plan, Published) or not applying.needs_data(pruner)
+    idle = isinstance(plan, Published) or not applying.needs_data(applying.pruner_for(plan, pruner))
     if isinstance(plan, Published) or (idle and plan.calibration == NO_DATA):
         if changes or any_calibration:
             raise InvalidConfig("Nothing is repaired here, so no data are needed: leave out the calibration options.")

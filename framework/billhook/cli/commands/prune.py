@@ -244,12 +244,16 @@ def _only_choose(pruner: Pruner, opened: Opened, budget: Budget) -> PruneResult:
     """
     import attrs
 
+    from billhook.plugins.versions import versions
+
     if cast("Selector", pruner.selector).needs_objective():
         return pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
     unrepaired = attrs.evolve(pruner, estimator="billhook:identity")
     result = unrepaired.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
     asked = pruner.registry.spec("estimator", cast("Estimator", pruner.estimator))
-    return attrs.evolve(result, plan=attrs.evolve(result.plan, estimator=asked), reports=())
+    known = {**result.plan.versions, **versions(pruner.registry, [pruner.estimator])}
+    named = attrs.evolve(result.plan, estimator=asked, versions=dict(sorted(known.items())))
+    return attrs.evolve(result, plan=named, reports=())
 
 
 def parse_windows(given: Sequence[str]) -> list[Span]:

@@ -29,14 +29,12 @@ def command(json: options.Json = False, verbose: options.Verbose = 0) -> None:
 
 
 def _data(registry: Registry, name: str, recipe: Recipe) -> dict[str, Any]:
-    import attrs
-
     from billhook.roles.role import ROLES
 
     specs = {}
     for role in ROLES:
         strategy = recipe.strategy(role)
-        specs[str(role)] = None if strategy is None else attrs.asdict(registry.spec(role, strategy))
+        specs[str(role)] = None if strategy is None else registry.spec(role, strategy).to_data()
     return {
         "name": name,
         "summary": recipe.summary,

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -18,6 +19,11 @@ from billhook.cli.commands.prune import how_much, parse_windows
 from billhook.errors import InvalidConfig
 from billhook.plugins.registry import default_registry
 from billhook.pruning.method import DEFAULT_RECIPE
+
+
+def chosen(spec: dict[str, Any]) -> dict[str, Any]:
+    """Of a strategy in a plan, the options that somebody set."""
+    return {name: value for name, value in spec["options"].items() if name not in spec.get("defaults", ())}
 
 
 def test_it_does_what_the_library_does(
@@ -101,8 +107,12 @@ def test_strategies_and_their_options_come_from_the_command_line(
         *("--estimator", "ridge", "--set", "estimator.strength=0.5", "--set", "estimator.toward=zero"),
         *("--selector", "angular", "--set", "selector.windows=2", "--set", "selector.touching=false"),
     ).data["plan"]
-    assert plan["estimator"] == {"name": "billhook:ridge", "options": {"strength": 0.5, "toward": "zero"}}
-    assert plan["selector"]["options"] == {"metric": "angular", "windows": 2, "touching": False}
+    assert plan["estimator"] == {
+        "name": "billhook:ridge",
+        "options": {"strength": 0.5, "toward": "zero", "bias": False},
+        "defaults": ["bias"],
+    }
+    assert chosen(plan["selector"]) == {"metric": "angular", "windows": 2, "touching": False}
     assert len(plan["cuts"]) == 2
 
 
@@ -125,8 +135,8 @@ def test_without_a_recipe_what_is_named_stands_beside_the_default_ones(
     plan = run("prune", checkpoint, "--dry-run", *named, "--json", *data).data["plan"]
     own, registry = recipe(DEFAULT_RECIPE), default_registry()
     assert plan["selector"]["name"] == "billhook:window-distance"
-    assert plan["estimator"] == attrs.asdict(registry.spec("estimator", own.estimator))
-    assert plan["merger"] == attrs.asdict(registry.spec("merger", own.merger))
+    assert plan["estimator"] == registry.spec("estimator", own.estimator).to_data()
+    assert plan["merger"] == registry.spec("merger", own.merger).to_data()
     assert plan["repair"] == attrs.asdict(own.repair)
 
 
@@ -238,7 +248,7 @@ ROOT = Path(__file__).parents[4]
 def test_what_is_named_takes_the_place_of_the_recipes_part(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--json", *data)
     plan = run(*arguments, "--recipe", "uidl", "--estimator", "ridge", "--objective", "perplexity").data["plan"]
-    assert plan["selector"]["options"] == {"metric": "angular", "tokens": "last"}
+    assert chosen(plan["selector"]) == {"metric": "angular", "tokens": "last"}
     assert plan["estimator"]["name"] == "billhook:ridge"
     assert plan["objective"]["name"] == "billhook:perplexity"
 
@@ -249,7 +259,7 @@ def test_a_recipes_strategy_keeps_its_options_beside_those_that_are_set(
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 2, "--json", *data)
     settings = ("--set", "selector.windows=2", "--set", "selector.tokens=all")
     plan = run(*arguments, "--recipe", "uidl", *settings).data["plan"]
-    assert plan["selector"]["options"] == {"metric": "angular", "windows": 2}
+    assert chosen(plan["selector"]) == {"metric": "angular", "windows": 2}
 
 
 def test_another_selector_does_not_inherit_the_recipes_options(
@@ -257,7 +267,7 @@ def test_another_selector_does_not_inherit_the_recipes_options(
 ) -> None:
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--json", *data)
     plan = run(*arguments, "--recipe", "uidl", "--selector", "cosine").data["plan"]
-    assert plan["selector"] == {"name": "billhook:window-distance", "options": {}}
+    assert (plan["selector"]["name"], chosen(plan["selector"])) == ("billhook:window-distance", {})
 
 
 def test_windows_replace_the_recipes_selector_alone(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
@@ -318,7 +328,7 @@ def test_uniform_asks_nothing_of_a_selector_of_whole_layers(
         ).code
         == 0
     )
-    assert Plan.load(tmp_path / "out").selector.options == {}
+    assert Plan.load(tmp_path / "out").selector.chosen == {}
 
 
 def test_a_padded_run_writes_a_stock_checkpoint_of_the_same_model(
@@ -348,12 +358,12 @@ def test_an_inserted_repair_is_saved_as_a_model_whose_layers_differ(
 
 def test_a_race_is_the_default_one_unless_another_is_set(run: Run, checkpoint: Path, data: tuple[str, ...]) -> None:
     arguments = ("prune", checkpoint, "--dry-run", "--layers", 1, "--recipe", "sleb", "--json", *data)
-    assert run(*arguments).data["plan"]["selector"]["options"] == {}
+    assert chosen(run(*arguments).data["plan"]["selector"]) == {}
     default = {"data": [0.0625, 0.25], "keep": [0.25, 0.1]}
-    assert run(*arguments, "--race").data["plan"]["selector"]["options"] == {"race": default}
+    assert chosen(run(*arguments, "--race").data["plan"]["selector"]) == {"race": default}
     own = {"data": [0.5], "keep": [0.5]}
     done = run(*arguments, "--race", "--set", f"selector.race={json.dumps(own)}")
-    assert done.data["plan"]["selector"]["options"] == {"race": own}
+    assert chosen(done.data["plan"]["selector"]) == {"race": own}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])

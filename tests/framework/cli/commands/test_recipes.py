@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 from tests.framework.cli.conftest import Installer, Run
 
 from billhook import default_registry
+from billhook_strategies.selectors.window_distance import WindowDistance
 
 THEIRS = """
     import attrs
@@ -37,12 +39,15 @@ def test_json_tells_the_strategies_and_their_options(run: Run) -> None:
     done = run("recipes", "--json")
     recipes = {recipe["name"]: recipe for recipe in done.data["recipes"]}
     assert list(recipes) == list(default_registry().recipes())
-    assert recipes["billhook:uidl"] == {
+    uidl = recipes["billhook:uidl"]
+    assert uidl["selector"].pop("options") == attrs.asdict(WindowDistance(metric="angular", tokens="last"))
+    assert {"metric", "tokens"}.isdisjoint(uidl["selector"].pop("defaults"))
+    assert uidl == {
         "name": "billhook:uidl",
         "summary": default_registry().recipe("uidl").summary,
         "paper": "The Unreasonable Ineffectiveness of the Deeper Layers",
         "arxiv": "2403.17887",
-        "selector": {"name": "billhook:window-distance", "options": {"metric": "angular", "tokens": "last"}},
+        "selector": {"name": "billhook:window-distance"},
         "estimator": {"name": "billhook:identity", "options": {}},
         "merger": {"name": "billhook:fold", "options": {}},
         "objective": None,

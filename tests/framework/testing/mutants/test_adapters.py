@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 from billhook import Adapter
 from billhook.testing import check_adapter
@@ -17,7 +18,6 @@ from billhook_adapters.llama import ATTENTION, GRANITE, LLAMA, MISTRAL, MLP
 from billhook_adapters.opt import OPT
 from billhook_adapters.phi3 import PHI3
 from billhook_adapters.post_norm import GEMMA2, OLMO2
-from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 
 def _same(adapter: Adapter) -> Adapter:

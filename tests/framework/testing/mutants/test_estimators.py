@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import torch
+from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 from billhook import Estimator, LinearMap, Moments, Needs, Regression, Rows
 from billhook.errors import SingularProblem
 from billhook.testing import check_estimator, random_map
 from billhook_strategies.estimators.least_squares import LeastSquares
 from billhook_strategies.estimators.ridge import Ridge
-from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 NONE = {"recovers": None}
 
@@ -166,8 +166,8 @@ class Counting(Estimator):
 
 RECOVERS = "recovers"
 MUTANTS = [
-    Mutant("plain class", Plain, "frozen", "decorate it with @attrs.frozen"),
-    Mutant("mutable options", Mutable, "frozen", "its strength can be set"),
+    Mutant("plain class", Plain, "frozen", "Put @attrs.frozen above it"),
+    Mutant("mutable options", Mutable, "frozen", "can be changed after it is built"),
     Mutant("a tensor", made(lambda r: solved(r).weight), "answer", "the answer is a Tensor, no LinearMap"),
     Mutant("a pair", made(lambda r: (solved(r).weight, None)), "answer", "the answer is a tuple"),
     Mutant(
@@ -184,7 +184,12 @@ MUTANTS = [
         "answer",
         "not finite",
     ),
-    Mutant("notes as text", made(lambda r: attrs.evolve(solved(r), notes="fell back")), "answer", "tuple of texts"),
+    Mutant(
+        "notes as text",
+        made(lambda r: attrs.evolve(solved(r), notes=cast(Any, "fell back"))),
+        "answer",
+        "tuple of texts",
+    ),
     Mutant(
         "draws lots",
         made(lambda r: LinearMap(solved(r).weight + 1e-9 * torch.randn(r.d_in, r.d_out))),

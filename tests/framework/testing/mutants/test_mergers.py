@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import torch
+from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 from billhook import (
     LinearMap,
@@ -25,7 +26,6 @@ from billhook.testing import check_merger
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.insert import Insert
 from billhook_strategies.mergers.refit import Refit
-from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
 SOME = {"adapters": [ADAPTERS[name] for name in ("llama", "granite", "gpt2")]}
@@ -35,9 +35,12 @@ NORMS = {"adapters": [ADAPTERS["gemma2"], ADAPTERS["llama"]]}
 Put = Callable[[ModelView, RepairSite, LinearMap], object]
 
 
+FOLD = Fold()
+
+
 def made(
-    put: Put = Fold().put,
-    check_site: Callable[[ModelView, RepairSite], object] = Fold().check_site,
+    put: Put = FOLD.put,
+    check_site: Callable[[ModelView, RepairSite], object] = FOLD.check_site,
     regressor: str = "output",
     **members: Any,
 ) -> Callable[[], Merger]:
@@ -228,8 +231,8 @@ class Mutable(Plain):
 LAYERS, EXACT = "layers", "must compute what the linearised one does: off by"
 SHARED = "which shares its tensors: weights .* have changed"
 MUTANTS = [
-    Mutant("plain class", Plain, "frozen", "decorate it with @attrs.frozen", SOME),
-    Mutant("mutable", Mutable, "frozen", "its strength can be set", SOME),
+    Mutant("plain class", Plain, "frozen", "Put @attrs.frozen above it", SOME),
+    Mutant("mutable", Mutable, "frozen", "can be changed after it is built", SOME),
     Mutant("does nothing", made(nothing), LAYERS, EXACT, SOME),
     Mutant("transposed", made(mapped(lambda t: t.T)), LAYERS, EXACT, SOME),
     Mutant("negative", made(mapped(lambda t: -t)), LAYERS, EXACT, SOME),
@@ -261,7 +264,7 @@ MUTANTS = [
     Mutant("writes a bias in place", made(bias_in_place), "shared", SHARED, SOME),
     Mutant(
         "writes embeddings in place",
-        made(and_then(lambda view, site: view.model.get_input_embeddings().weight.data.mul_(2))),
+        made(and_then(lambda view, site: cast(Any, view.model.get_input_embeddings()).weight.data.mul_(2))),
         "shared",
         SHARED,
         SOME,

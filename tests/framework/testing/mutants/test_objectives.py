@@ -11,11 +11,11 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from billhook import Objective, Predictions
 from billhook.testing import check_objective
-from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 
 def nll(predictions: Predictions) -> float:
@@ -117,8 +117,8 @@ class Signed(Objective):
 
 COMPARES = {"compares": True}
 MUTANTS = [
-    Mutant("plain class", Plain, "frozen", "decorate it with @attrs.frozen"),
-    Mutant("mutable", Mutable, "frozen", "its weight can be set"),
+    Mutant("plain class", Plain, "frozen", "Put @attrs.frozen above it"),
+    Mutant("mutable", Mutable, "frozen", "can be changed after it is built"),
     Mutant("a tensor", made(lambda s: torch.tensor(nll(s))), "loss", "a loss is a float; it gave a Tensor"),
     Mutant("an integer", made(lambda s: 0 if s.logits.isnan().any() else int(nll(s))), "loss", "it gave a int"),
     Mutant("nothing", made(lambda s: None), "loss", "it gave a NoneType"),

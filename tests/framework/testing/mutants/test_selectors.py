@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import torch
+from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 from billhook import (
     Budget,
@@ -26,7 +27,6 @@ from billhook import (
 from billhook.errors import InvalidConfig
 from billhook.testing import check_selector
 from billhook_strategies.objectives.perplexity import Perplexity
-from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 Select = Callable[[PruningState, Budget], Any]
 OBJECTIVE: Objective = Perplexity()
@@ -34,6 +34,14 @@ SEARCHED: dict[str, Any] = {"objective": OBJECTIVE, "budgets": [Budget(layers=2)
 BRANCHES: dict[str, Any] = {
     "budgets": (Budget(parameters=0.05), Budget(parameters=0.3), Budget(layers=1)),
     "protected": (),
+}
+
+
+TWO_AT_ONCE: dict[str, Any] = {
+    "budgets": [Budget(parameters=0.05)],
+    "protected": (),
+    "at_once": 2,
+    "refuses_early": False,
 }
 
 
@@ -207,7 +215,7 @@ def last_first(state: PruningState, count: int) -> list[int]:
 
 def llama_only(state: PruningState, count: int) -> list[int]:
     for number in state.dense.numbers:
-        _ = state.dense.layer(number).mlp.down_proj.weight.shape
+        _ = cast(Any, state.dense.layer(number)).mlp.down_proj.weight.shape
     return order(state)
 
 
@@ -278,12 +286,15 @@ class Mutable(Selector):
 
 NO_MODEL = "a selector changes no model: "
 MUTANTS = [
-    Mutant("plain class", Plain, "frozen", "decorate it with @attrs.frozen"),
-    Mutant("mutable", Mutable, "frozen", "its keep can be set"),
+    Mutant("plain class", Plain, "frozen", "Put @attrs.frozen above it"),
+    Mutant("mutable", Mutable, "frozen", "can be changed after it is built"),
     Mutant("kinds is no tuple", made(kinds=[DropLayers]), "kinds", r"kinds\(\) is a tuple of Cut classes"),
     Mutant("no kinds", made(kinds=()), "kinds", r"kinds\(\) is a tuple of Cut classes"),
     Mutant(
-        "yields numbers", made(lambda s, b: (c.start for c in right(s, b))), "cuts", "yielded a int, which is no Cut"
+        "yields numbers",
+        made(lambda s, b: (cast(DropLayers, c).start for c in right(s, b))),
+        "cuts",
+        "yielded a int, which is no Cut",
     ),
     Mutant("a list", made(in_one), "cuts|fresh", "TypeError was raised: 'list' object is not an iterator"),
     Mutant("None", made(lambda s, b: None), "fresh|cuts", "TypeError was raised"),
@@ -425,10 +436,10 @@ def test_a_wrong_selector_is_caught_by_the_law_that_it_breaks(mutant: Mutant) ->
         (made(greedy, searches=True)(), SEARCHED),
         (made(mlps, kinds=(DropBranch,))(), {**BRANCHES, "protected": (0, 7)}),
         (made(late_mlps, kinds=(DropBranch,))(), {**BRANCHES, "refuses_early": False}),
-        (made(one_more, kinds=(DropBranch,))(), {"budgets": [Budget(parameters=0.05)], "protected": (), "at_once": 2, "refuses_early": False}),
+        (made(one_more, kinds=(DropBranch,))(), TWO_AT_ONCE),
     ],
     ids=["quietest", "first", "deepest", "greedy", "mlps", "late", "two at once"],
-)  # fmt: skip
+)
 def test_a_right_selector_passes(control: Selector, told: dict[str, Any]) -> None:
     check_selector(control, **told)
 
