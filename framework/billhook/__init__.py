@@ -48,6 +48,7 @@ _HOME = {
     "Needs": "roles.estimator",
     "Objective": "roles.objective",
     "OpenBatch": "activations.runner",
+    "PLUGIN_API": "plugins.plugin_rules",
     "PairedDifference": "evaluation.task_accuracy",
     "PartRecord": "data.record",
     "Place": "model.branch",
@@ -80,6 +81,7 @@ _HOME = {
     "SiteReport": "plans.report",
     "Size": "model.branch_layout",
     "Strategy": "roles.role",
+    "Table": "tables",
     "StrategySpec": "plans.strategy_spec",
     "Task": "evaluation.task",
     "TaskAccuracy": "evaluation.task_accuracy",
@@ -94,6 +96,7 @@ _HOME = {
     "WriterCurvature": "measures.curvature",
     "Written": "activations.runner",
     "accuracy": "evaluation.zero_shot",
+    "analyze": "pruning.analyzing",
     "apply": "pruning.applying",
     "bias_of": "model.writer",
     "can_be_uniform": "cuts.uniform",
@@ -122,6 +125,7 @@ _HOME = {
     "site_before": "cuts.sites",
     "site_within": "cuts.sites",
     "summed_loss": "evaluation.loss",
+    "typed": "value_kinds",
     "to_blockpruner": "interchange.export",
     "to_multipruner": "interchange.export",
     "weight_rows": "model.writer",
@@ -211,11 +215,13 @@ if TYPE_CHECKING:
     from billhook.plans.strategy_spec import StrategySpec as StrategySpec
     from billhook.plugins.hookspecs import hookimpl as hookimpl
     from billhook.plugins.plugin_info import PluginInfo as PluginInfo
+    from billhook.plugins.plugin_rules import PLUGIN_API as PLUGIN_API
     from billhook.plugins.registry import Registry as Registry
     from billhook.plugins.registry import default_registry as default_registry
     from billhook.plugins.registry import recipe as recipe
     from billhook.progress import Progress as Progress
     from billhook.progress import SearchProgress as SearchProgress
+    from billhook.pruning.analyzing import analyze as analyze
     from billhook.pruning.applying import apply as apply
     from billhook.pruning.method import Method as Method
     from billhook.pruning.pruner import Pruner as Pruner
@@ -246,6 +252,8 @@ if TYPE_CHECKING:
     from billhook.search.scoring import score as score
     from billhook.search.search import Search as Search
     from billhook.search.search import refuse_hopeless as refuse_hopeless
+    from billhook.tables import Table as Table
+    from billhook.value_kinds import typed as typed
 
 
 def __getattr__(name: str) -> object:
@@ -254,8 +262,11 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(f"billhook.{_HOME[name]}"), name)
 
 
+__all__ = [*_HOME, "__version__"]
+
+
 def __dir__() -> list[str]:
-    return [*_HOME, "__version__"]
+    return __all__
 
 
 _register_in_time()

@@ -35,7 +35,7 @@ class InvalidPlan(BillhookError, ValueError):
 
 
 class InvalidJournal(BillhookError, ValueError):
-    """The journal of a search cannot be read, or belongs to another run."""
+    """The journal of a search cannot be read or written, belongs to another run, or another run works on it."""
 
 
 class SingularProblem(BillhookError, ArithmeticError):
@@ -63,7 +63,7 @@ class CalibrationError(BillhookError, ValueError):
 
 
 class OutputExists(BillhookError, FileExistsError):
-    """The output folder is there already and overwriting was not asked for."""
+    """Something is at the output already that may not be replaced, or another run is writing there."""
 
 
 class CheckpointError(BillhookError, RuntimeError):
@@ -75,10 +75,12 @@ class PluginError(BillhookError, RuntimeError):
 
 
 class UnknownStrategy(BillhookError, LookupError):
-    """No registered strategy has the asked name."""
+    """No registered strategy has the asked name. ``known`` are the names that there are."""
 
-    def __init__(self, role: str, asked: str, known: Collection[str]) -> None:
-        super().__init__(f"No {role} is named {asked!r}.{did_you_mean(asked, known)} Known: {listing(known)}.")
+    def __init__(self, role: str, asked: str, known: Collection[str], hint: str = "") -> None:
+        hint = f" {hint}" if hint else ""
+        super().__init__(f"No {role} is named {asked!r}.{did_you_mean(asked, known)}{hint} Known: {listing(known)}.")
+        self.known = tuple(known)
 
 
 class AmbiguousStrategy(BillhookError, LookupError):
@@ -87,6 +89,17 @@ class AmbiguousStrategy(BillhookError, LookupError):
     def __init__(self, role: str, asked: str, offered_by: Collection[str]) -> None:
         qualified = " or ".join(f"{dist}:{asked}" for dist in sorted(offered_by))
         super().__init__(f"The {role} name {asked!r} is offered by {listing(offered_by)}. Write {qualified}.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was missing, on the CPU or an accelerator; by names and texts, since torch has no class for it."""
+    if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "not enough memory", "Cannot allocate memory")
+"""What torch says in a ``RuntimeError``."""
 
 
 def did_you_mean(asked: str, known: Collection[str]) -> str:

@@ -12,6 +12,7 @@ import attrs
 import cattrs
 
 from billhook.errors import BillhookError, InvalidConfig, did_you_mean, listing
+from billhook.foreign_text import shortened
 
 Made = TypeVar("Made")
 
@@ -21,6 +22,8 @@ def strict_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(int, lambda value, _: _whole(value))
     converter.register_structure_hook(bool, lambda value, _: _truth(value))
+    converter.register_structure_hook(float, lambda value, _: _number(value))
+    converter.register_structure_hook(str, lambda value, _: _text(value))
     converter.register_structure_hook_func(_is_number_or_word, _number_or_word)
     return converter
 
@@ -39,7 +42,7 @@ def _number_or_word(value: Any, kind: object) -> float | str:
         if value not in words:
             raise ValueError(f"{value!r} is neither a number nor {' or '.join(map(repr, words))}")
         return value
-    return float(value)
+    return _number(value)
 
 
 _LITERAL = re.compile(r"(.*) not in literal typing\.Literal\[(.*)\]", re.DOTALL)
@@ -52,10 +55,35 @@ def explain(error: cattrs.BaseValidationError) -> str:
 
 
 def _whole(value: Any) -> int:
+    # by length first: Python takes its time over thousands of digits, or refuses them
+    short = not isinstance(value, str) or (len(value) <= 20 and value.isascii())
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not short:
+        raise ValueError(f"{_brief(value)} is not a whole number")
     number = int(value)
-    if isinstance(value, bool) or (isinstance(value, float) and value != number):
+    if isinstance(value, float) and (value != number or abs(value) > 2**53):
         raise ValueError(f"{value!r} is not a whole number")
     return number
+
+
+def _number(value: Any) -> float:
+    """Of a number, or of a text that is one: ``"inf"`` is how plans write what JSON has no word for."""
+    short = not isinstance(value, str) or (len(value) <= 40 and value.isascii())
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not short:
+        raise ValueError(f"{_brief(value)} is no number")
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{_brief(value)} is no text")
+    return value
+
+
+def _brief(value: object) -> str:
+    """For messages. What is deep or long is told by its type: its repr could fill the memory, or recurse too far."""
+    if isinstance(value, str | int | float):
+        return shortened(repr(value), 80)
+    return f"a {type(value).__name__}"
 
 
 def _truth(value: object) -> bool:

@@ -126,3 +126,9 @@ def test_it_looks_into_methods_fields_strings_and_bases() -> None:
     assert ("billhook.model.view", "ModelView") in spoken_of("KeepHeads")  # a method, of a private base
     assert ("billhook.roles.merger", "Merger") in spoken_of("Strategy")  # an alias
     assert ("billhook.model.branch", "Place") in spoken_of("DropBranch")  # a property
+
+
+def test_a_star_gives_the_public_names() -> None:
+    names: dict[str, object] = {}
+    exec("from billhook import *", names)
+    assert billhook._HOME.keys() <= names.keys()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from billhook.errors import InvalidConfig
+from billhook.value_kinds import refuse_other_kind, typed
 
 MIB = 2**20
 
@@ -20,7 +21,7 @@ CacheKey = tuple[Hashable, ...]
 """What an entry is found by; the first item names its kind."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class CacheBudget:
     """Bytes that may be used on each tier.
 
@@ -53,6 +54,7 @@ class ActivationCache:
     """
 
     def __init__(self, budget: CacheBudget | None = None) -> None:
+        refuse_other_kind(budget, CacheBudget | None, "The budget of ActivationCache")
         self.budget = budget or CacheBudget()
         self.used = {"device": 0, "host": 0, "disk": 0}
         self._tensors: dict[CacheKey, Tensor | Path] = {}

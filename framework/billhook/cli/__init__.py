@@ -12,16 +12,14 @@ from typing import Annotated, cast
 
 import typer
 
-from billhook.cli.commands import analyze, apply, evaluate, export, plugins, prune, recipes
+from billhook.cli.commands import analyze, apply, evaluate, export, new_plugin, plugins, prune, recipes
+from billhook.cli.ending import ending
 from billhook.cli.messages import Interrupted, Messages
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, first_line, is_out_of_memory
 from billhook.version import __version__
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """What typer raises on a command line it cannot parse. It exports only this subclass."""
-
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-"""Names of the errors of torch and Python; by name, since catching torch's would mean importing it."""
 
 app = typer.Typer(
     help="Prune pre-trained transformers without training; repair every cut in closed form.",
@@ -30,8 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, analyze, evaluate, apply, export, recipes, plugins):
-    app.command(command.__name__.rpartition(".")[2])(command.command)
+for command in (prune, analyze, evaluate, apply, export, recipes, plugins, new_plugin):
+    app.command(command.__name__.rpartition(".")[2].replace("_", "-"))(command.command)
 
 
 def _print_version(asked: bool) -> None:
@@ -54,12 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 after an error of the library, which is told in one line on stderr; 2 when the command
-        line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback.
+        line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback, whose last line
+        names the plugin that it comes from, if it comes from one.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark, not an error
-    with Messages() as messages:
+    with Messages() as messages, ending():
         try:
             code = app(
                 args=None if arguments is None else list(arguments),
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 obj=messages,
             )
         except BillhookError as error:
-            messages.error(str(error))
+            messages.error(_with_culprit(error))
             return 1
         except UsageError as error:
             return _explain_usage(error, messages)
@@ -78,15 +77,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             code = 130
         except Exception as error:
-            if type(error).__name__ not in OUT_OF_MEMORY:
+            if not is_out_of_memory(error):
                 raise
             messages.error(
-                f"Out of memory: {error} Try --dtype bfloat16, a smaller --seqlen, or a smaller --cache-mib."
+                f"Out of memory: {first_line(error)} Try --dtype bfloat16, a smaller --seqlen, or a smaller "
+                f"--cache-mib."
             )
             return 1
         if code == 130:  # newer typer turns an interrupt into this code itself
             messages.error("Interrupted.")
         return code if isinstance(code, int) else 0
+
+
+def _with_culprit(error: BillhookError) -> str:
+    """The text of an error, with the plugin that raised it, if one did."""
+    from billhook.plugins.culprit import culprit_of
+
+    culprit = culprit_of(error)
+    return str(error) if culprit is None else f"{error} (Raised {culprit}.)"
 
 
 def _explain_usage(error: typer.BadParameter, messages: Messages) -> int:

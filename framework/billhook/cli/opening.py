@@ -6,7 +6,7 @@ Everything is checked from cheap to dear: options before files, files before the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,7 +17,8 @@ from billhook.data.tokens import Tokens
 from billhook.model import loading
 from billhook.model.positions import refuse_long_rows
 from billhook.model.view import ModelView
-from billhook.plugins.registry import default_registry
+from billhook.model.vocabulary import refuse_unknown_ids
+from billhook.plugins.registry import Registry, default_registry
 from billhook.progress import Progress, silent
 
 
@@ -39,6 +40,8 @@ def open_model(
     device: str,
     check: Callable[[PreTrainedModel], object],
     progress: Progress = silent,
+    tokenizer: str | None = None,
+    measured: bool = False,
 ) -> Opened:
     """Load a model for work on calibration data.
 
@@ -48,25 +51,35 @@ def open_model(
         check: handed the model without its weights, to refuse it early. Skipped for GGUF files, so what it checks
             must be checked again by whoever does the work.
         progress: told how far the model is with writing.
+        tokenizer: as for :func:`billhook.load`.
+        measured: the model is only to be measured, so that it may be quantised.
     """
-    source = loading.find(name, dtype=dtype, device=device)
+    source = loading.find(name, dtype=dtype, device=device, tokenizer=tokenizer, measured=measured)
     skeleton = source.skeleton()
     if skeleton is not None:
         check(skeleton)
-    tokenizer = source.tokenizer()
+    words = source.tokenizer()
     load = functools.cache(source.model)
-    tokens = calibration.tokenize(tokenizer, load, progress=progress)
+    tokens = calibration.tokenize(words, load, progress=progress)
     if skeleton is not None:
         refuse_long_rows(skeleton, tokens.ids.shape[1])
+        refuse_unknown_ids(skeleton, tokens.ids, words)
     model = load()
-    return Opened(model=model, tokenizer=tokenizer, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
+    return Opened(model=model, tokenizer=words, calibration=attrs.evolve(calibration, source=tokens), tokens=tokens)
 
 
-def view_of(model: PreTrainedModel) -> ModelView:
-    """The model through its adapter; refuses architectures that none knows."""
-    return default_registry().view(model)
+def view_of(model: PreTrainedModel, registry: Registry | None = None) -> ModelView:
+    """The model through its adapter; refuses architectures that none knows. Those of all installed plugins if None."""
+    return (default_registry() if registry is None else registry).view(model)
 
 
 def cache_budget(mib: int | None) -> CacheBudget:
     """The budget for ``--cache-mib``."""
     return CacheBudget() if mib is None else CacheBudget(device=mib * MIB, host=mib * MIB)
+
+
+def given_options(*, calibration: Sequence[str] | None, dtype: str, device: str) -> list[str]:
+    """The options that say the same to another command; those left out that are the default."""
+    options = [part for source in calibration or () for part in ("--calibration", source)]
+    options += [] if dtype == "auto" else ["--dtype", dtype]
+    return options + ([] if device == "cpu" else ["--device", device])

@@ -16,9 +16,21 @@ def _set_verbosity(context: typer.Context, verbosity: int) -> None:
         messages.show(verbosity)
 
 
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Take part in this run: a Python file with hooks, which is run. May be given several times.",
+        rich_help_panel="Plugins",
+        show_default=False,
+    ),
+]
+
+
 def strategy(help: str, panel: str, default: str | None = None) -> Any:
     """The option that names a strategy; ``default`` is what the help says of leaving it out."""
-    return typer.Option(metavar="NAME", help=help, rich_help_panel=panel, show_default=default or False)
+    return typer.Option(metavar="NAME|MODULE:CLASS", help=help, rich_help_panel=panel, show_default=default or False)
 
 
 def settings(help: str, panel: str) -> Any:
@@ -38,6 +50,15 @@ Device = Annotated[str, typer.Option(help="Where the model runs, as torch names 
 Dtype = Annotated[
     str,
     typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.", rich_help_panel=MODEL),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the tokenizer is, a folder or a name on the hub, if MODEL comes without one.",
+        rich_help_panel=MODEL,
+        show_default="MODEL's own",
+    ),
 ]
 CacheMib = Annotated[
     int | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,12 @@ PIPED_WIDTH = 100
 """Columns when stdout is no terminal: rich's own 80 would cut names off."""
 
 NOTHING = "–"
+
+
+def short(name: str, among: Collection[str]) -> str:
+    """A qualified name as users write it: of billhook's own without ``billhook:``, unless others offer it too."""
+    plain = name.removeprefix("billhook:")
+    return name if [each.rpartition(":")[2] for each in among].count(plain) > 1 else plain
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 
 from billhook.cli.consoles import SafeConsole
+from billhook.news import Lines, News
 from billhook.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ SEARCH, STEP = "searching", "this step"
 
 
 class ProgressBars:
-    """One line for each stage of a run; gone when it is over. Shows nothing when stderr is no terminal.
+    """One line for each stage of a run; gone when it is over. When stderr is no terminal, lines that stay, half a
+    minute apart.
 
     Use as a context manager, and hand it to a pruner: ``Pruner(hooks=[bars])``.
 
@@ -44,6 +46,7 @@ class ProgressBars:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._news = News(shown=self._progress.disable, to=Lines(console.file if console.stderr is False else None))
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
 
@@ -84,12 +87,14 @@ class ProgressBars:
     @hookimpl
     def billhook_on_progress(self, stage: str, done: int, total: int | None) -> None:
         """Move the stage's bar; a stage that starts again (the next cut) starts its bar again."""
+        self._news(stage, done, total)
         self._settle(stage)
         self._show(stage, done, total, f"{done}" if total is None else f"{done}/{total}")
 
     @hookimpl
     def billhook_on_search(self, progress: SearchProgress) -> None:
         """One line for the whole search and one for its present step."""
+        self._news.searching(progress)
         self._settle(SEARCH, STEP)
         gone = f"{_short(progress.removed)}/{_short(progress.target)} parameters"
         left = "" if math.isnan(progress.seconds_left) else f", {_clock(progress.seconds_left)} left"

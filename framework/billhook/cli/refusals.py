@@ -11,14 +11,17 @@ from billhook.cuts.drop_layers import DropLayers
 from billhook.errors import InvalidConfig
 from billhook.model.view import ModelView
 from billhook.plans.budget import Budget
+from billhook.plugins.registry import Registry
 from billhook.pruning.method import Method
 from billhook.pruning.refusals import refuse_rigid, refuse_unmergeable
 from billhook.roles.selector import Selector
 
 
-def refuse_impossible(empty: PreTrainedModel, budget: Budget, spans: Sequence[tuple[int, int]], method: Method) -> None:
+def refuse_impossible(
+    empty: PreTrainedModel, budget: Budget, spans: Sequence[tuple[int, int]], method: Method, registry: Registry
+) -> None:
     """Refuse what ``empty``, a model without weights, shows cannot be done."""
-    view = view_of(empty)
+    view = view_of(empty, registry)
     _refuse_too_much(view, budget, method.selector)
     refuse_rigid(view, method.selector)
     refuse_unmergeable(view, method)

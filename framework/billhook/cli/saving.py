@@ -1,34 +1,111 @@
-"""Where a checkpoint goes. Imports torch, so commands import this when they run."""
+"""Where a checkpoint goes, and what is kept if it cannot. Imports torch, so commands import this when they run."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from billhook.errors import BillhookError, CheckpointError, OutputExists
-from billhook.results.checkpoint import refuse_existing
+from transformers import PreTrainedModel
+
+from billhook.cli.opening import view_of
+from billhook.cuts.drop_branch import DropBranch
+from billhook.cuts.drop_layers import DropLayers
+from billhook.errors import BillhookError, CheckpointError, OutputExists, is_out_of_memory
+from billhook.files.whole_file import write_whole
+from billhook.plans.budget import Budget
+from billhook.plans.plan import Plan
+from billhook.results.checkpoint import byte_count, fill
+from billhook.results.place import Place
 from billhook.results.result import PruneResult
+from billhook.roles.selector import Selector
 
 
-def check_output(out: Path, overwrite: bool, model: str) -> None:
-    """Refuse an output folder that cannot be made, before anything is computed for it."""
-    refuse_existing(out, overwrite)
+def check_output(out: Path, overwrite: bool, model: str) -> Place:
+    """The place of a command's output; refuses what cannot be made, before anything is computed, and writes nothing."""
+    place = Place(out, overwrite=overwrite)
+    parent = next(folder for folder in place.full.parents if os.path.lexists(folder))
+    if parent.is_file():
+        raise OutputExists(f"The output {out} cannot be made: {parent} is a file.")
+    place.refuse()
     if out.exists() and Path(model).expanduser().exists() and out.samefile(Path(model).expanduser()):
         raise OutputExists(f"The output {out} is the model itself. Choose another folder.")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise OutputExists(f"The output {out} cannot be made: {parent} is a file.")
     if not os.access(parent, os.W_OK):
         raise CheckpointError(f"The output {out} cannot be made: {parent} is not writable.")
+    return place
+
+
+def require_room(place: Place, model: PreTrainedModel, budget: Budget, selector: Selector) -> None:
+    """Refuse a disk on which the pruned model will not have room: what is left by ``budget``, less the last layer or
+    branch that may go beyond it.
+
+    Raises:
+        CheckpointError: it has not.
+    """
+    view = view_of(model)
+    coarse = any(issubclass(kind, DropLayers | DropBranch) for kind in selector.kinds())
+    gone = budget.parameter_count(view) + coarse * view.layer_parameter_count / len(view.numbers)
+    place.require(round(byte_count(model) * (1 - gone / view.parameter_count)))
 
 
 def save(
-    result: PruneResult, out: Path, *, overwrite: bool, verify: bool, pad: bool = False, uniform: bool = False
+    result: PruneResult,
+    place: Place,
+    *,
+    verify: bool,
+    pad: bool = False,
+    uniform: bool = False,
+    again: Sequence[str] = (),
 ) -> Path:
-    """Like :meth:`PruneResult.save`; a full disk and the like are the user's errors, not bugs."""
+    """Like :meth:`PruneResult.save`, into a place that was taken before. If it fails, the work is not lost.
+
+    Args:
+        result: what to save.
+        place: where; entered.
+        verify: as there, ``pad`` and ``uniform`` too.
+        again: the model and the options by which ``billhook apply PLAN`` makes the same model again; nothing if the
+            same command does.
+    """
     try:
-        return result.save(out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
-    except BillhookError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"The checkpoint cannot be written to {out}: {error}") from error
+        return fill(place, result, verify=verify, pad=pad, uniform=uniform)
+    except OutputExists as error:
+        spare = next(path for path in _numbered(place.path) if not path.exists())
+        with Place(spare) as other:
+            path = fill(other, result, verify=verify, pad=pad, uniform=uniform)
+        raise OutputExists(f"{error} The checkpoint is in {path}.") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            reason = "The checkpoint cannot be written and compared: out of memory. --no-verify takes less."
+        elif isinstance(error, BillhookError):
+            reason = str(error)
+        else:
+            raise
+        raise CheckpointError(f"{reason} {_way_on(result.plan, place.path, again)}") from error
+
+
+def _way_on(plan: Plan, out: Path, again: Sequence[str]) -> str:
+    """Keeps the plan, and says what makes the model from it."""
+    if not again:
+        return "The same command with another --out makes it again."
+    for path in _free_files(out):
+        try:
+            write_whole(path, plan.to_json().encode(), overwrite=False, what="plan")
+        except (CheckpointError, OutputExists):
+            continue
+        command = shlex.join(["billhook", "apply", str(path), *again])
+        return f"The plan is kept, and makes the same model again: {command} --out ELSEWHERE"
+    return "The plan cannot be kept anywhere either."
+
+
+def _free_files(out: Path) -> Iterator[Path]:
+    """Where the plan may be kept: not beside the output if there is another place, since its disk may be full."""
+    for folder in (Path(tempfile.gettempdir()), Path.cwd(), out.absolute().parent):
+        yield from itertools.islice(_numbered(folder / f"{out.absolute().name}.plan", ".json"), 3)
+
+
+def _numbered(path: Path, suffix: str = "") -> Iterator[Path]:
+    """``path``, then ``path-2``, ``path-3``, …"""
+    yield from (path.with_name(f"{path.name}{'' if n == 1 else f'-{n}'}{suffix}") for n in itertools.count(1))

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 
 from billhook.cli import messages
-from billhook.errors import CheckpointError, InvalidConfig, InvalidJournal, OutputExists
+from billhook.errors import InvalidConfig, InvalidJournal, OutputExists
 from billhook.plans.journal import Journal
+from billhook.plans.journal_file import JournalFile
 from billhook.plugins.hookspecs import hookimpl
 from billhook.roles.state import PruningState
 
@@ -16,22 +17,38 @@ from billhook.roles.state import PruningState
 class SearchJournal:
     """Says what an earlier run has left, stays when this one is stopped, and goes when its result is safe.
 
-    Use as a context manager, and hand it to a pruner: ``Pruner(journal=kept.path, hooks=[kept])``.
+    Use as a context manager, and hand it to a pruner: ``Pruner(journal=kept.file, hooks=[kept])``. Inside, no other
+    run can have the file.
 
     Attributes:
         path: of the file; None for no journal.
+        file: at that path, open and locked.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.file: JournalFile | None = None
         self._journal: Journal | None = None
 
     def __enter__(self) -> SearchJournal:
+        """
+        Raises:
+            InvalidJournal: another run works on it, or no file can be there.
+        """
+        if self.path is not None:
+            self.file = JournalFile(self.path)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._settle(kind, value)
+        finally:
+            if self.file is not None:
+                self.file.close()
+
+    def _settle(self, kind: type[BaseException] | None, value: BaseException | None) -> None:
         if kind is None or self._journal is None:
             return
         if self._decisions == 0 or issubclass(kind, InvalidConfig):
@@ -73,8 +90,5 @@ def check_journal(path: Path, out: Path | None) -> None:
     """Refuse a place where no journal can be, before anything is computed."""
     if path.is_dir():
         raise OutputExists(f"The journal {path} cannot be written: a folder is there. Choose another file.")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
-        raise CheckpointError(f"The journal {path} cannot be written: {parent} is a file, or not writable.")
     if out is not None and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(out)):
         raise InvalidJournal(f"The journal {path} cannot lie in the output folder {out}, which is made at the end.")

@@ -9,9 +9,11 @@ from typing import Any, cast
 import attrs
 
 from billhook.errors import InvalidConfig, did_you_mean, listing
+from billhook.foreign_text import shortened
+from billhook.json_text import BadJson, parsed
 from billhook.json_values import build
 from billhook.plans.repair import Repair
-from billhook.plugins.registry import default_registry
+from billhook.plugins.registry import Registry
 from billhook.roles.recipe import Recipe
 from billhook.roles.role import ROLES, Role, Strategy
 
@@ -22,13 +24,16 @@ Settings = dict[str, dict[str, Any]]
 SETTABLE = (*ROLES, "repair")
 
 
-def strategies_by_role(chosen: Mapping[Role, str | None], settings: Settings, recipe: Recipe) -> dict[Role, Strategy]:
+def strategies_by_role(
+    chosen: Mapping[Role, str | None], settings: Settings, recipe: Recipe, registry: Registry
+) -> dict[Role, Strategy]:
     """The strategies by role: those named, the recipe's for the rest, with the given options.
 
     Args:
         chosen: names by role; None for what is not named.
         settings: options by role.
         recipe: what to follow where nothing is named.
+        registry: where names are looked up.
 
     Raises:
         InvalidConfig: options for an objective where there is none, or for a strategy that is offered under no name.
@@ -36,7 +41,7 @@ def strategies_by_role(chosen: Mapping[Role, str | None], settings: Settings, re
     made: dict[Role, Strategy] = {}
     for role in ROLES:
         name, options = chosen.get(role), settings.get(role, {})
-        strategy = _of_recipe(recipe, role, options) if name is None else default_registry().create(role, name, options)
+        strategy = registry.create(role, name, options) if name else _of_recipe(recipe, role, options, registry)
         if strategy is not None:
             made[role] = strategy
         elif options:
@@ -50,18 +55,18 @@ def repair_with(settings: Settings, base: Repair) -> Repair:
     return cast(Repair, build(cast("Any", Repair), options, "repair"))
 
 
-def _of_recipe(recipe: Recipe, role: Role, options: Mapping[str, Any]) -> Strategy | None:
+def _of_recipe(recipe: Recipe, role: Role, options: Mapping[str, Any], registry: Registry) -> Strategy | None:
     """The recipe's strategy of that role, with ``options`` in the place of its own."""
     strategy = recipe.strategy(role)
     if strategy is None or not options:
         return strategy
-    spec = default_registry().spec(role, strategy)
+    spec = registry.spec(role, strategy)
     if spec.name.startswith("("):
         raise InvalidConfig(
             f"The {role} of the recipe {recipe.name!r} is offered under no name, so --set cannot change it. Name "
             f"another one with --{role}."
         )
-    return default_registry().create(role, spec.name, {**spec.options, **options})
+    return registry.create(role, spec.name, {**spec.options, **options})
 
 
 def parse_settings(given: Sequence[str]) -> Settings:
@@ -82,6 +87,8 @@ def parse_settings(given: Sequence[str]) -> Settings:
 
 def _json_or_text(value: str) -> Any:
     try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
+        return parsed(value)
+    except BadJson as error:
+        if isinstance(error.__cause__, json.JSONDecodeError):
+            return value
+        raise InvalidConfig(f"A setting cannot be {shortened(value, 100)!r}: {error}.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import attrs
@@ -37,6 +37,9 @@ class Cut(abc.ABC):
         uniform: whether layers stay alike, so that a stock checkpoint can hold the result.
         narrows: the branch that it makes narrower; None for a kind that takes whole branches or layers.
         donors: the branches that may have to make up for it, whatever the model.
+
+    What every kind has in common, whatever its fields: :attr:`layers` and :attr:`touched` say which parts of the model
+    it concerns, in original numbers.
 
     Raises:
         PluginError: (on definition) another class has the same ``kind``.
@@ -78,6 +81,17 @@ class Cut(abc.ABC):
         """The branches that get narrower, and which units each keeps, by original numbers; none unless overridden."""
         return {}
 
+    @property
+    def touched(self) -> tuple[Place, ...]:
+        """Every branch that goes or gets narrower, as ``(layer, "attention" or "mlp")``, by layer, attention first."""
+        places = {*self.branches, *self.narrowed}
+        return tuple(sorted(places, key=lambda place: (place[0], BRANCHES.index(place[1]))))
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """The original numbers of the layers that go, or lose something, ascending."""
+        return tuple(sorted({number for number, _ in self.touched}))
+
     def inner_columns(self, view: ModelView) -> Tensor | None:
         """Of what the donor's writer reads, the columns that are left, ``[columns]`` int64; None for all of them."""
         return None
@@ -87,8 +101,14 @@ class Cut(abc.ABC):
         return parameters_lost(view, self.changes(view))
 
     def remove_from(self, view: ModelView) -> None:
-        """Take the structure out of ``view``'s model, in place. Only for cuts that pass :meth:`check`."""
-        view.change_layers(self.changes(view))
+        """Take the structure out of ``view``'s model, in place. Only for cuts that pass :meth:`check`.
+
+        Raises:
+            PluginError: it changes layers that it does not name in :attr:`layers`.
+        """
+        changes = self.changes(view)
+        _refuse_untold(self, changes)
+        view.change_layers(changes)
 
     def to_data(self) -> dict[str, Any]:
         """The fields as JSON values, without the kind."""
@@ -117,6 +137,16 @@ def parameters_lost(view: ModelView, changes: Mapping[int, LayerVersion | None])
         - (0 if version is None else sum(parameter.numel() for parameter in version.module.parameters()))
         for number, version in changes.items()
     )
+
+
+def _refuse_untold(cut: Cut, changed: Collection[int]) -> None:
+    """Raise :class:`PluginError` if a cut changes layers that it does not name, which hooks could not have vetoed."""
+    untold = sorted(set(changed) - set(cut.layers))
+    if untold:
+        raise PluginError(
+            f"{type(cut).__name__} changes the layers {untold}, but its 'layers' are {list(cut.layers)}. Hooks go by "
+            f"them: a kind of cut names every branch that it touches, in 'branches', 'narrowed' or 'touched'."
+        )
 
 
 def _note_kind(cls: type[Cut]) -> None:

@@ -30,6 +30,8 @@ class DropBranch(Cut):
     branch: Branch
 
     def __attrs_post_init__(self) -> None:
+        if type(self.layer) is not int:
+            raise InvalidCut(f"DropBranch takes the number of a layer; got {self.layer!r}.")
         if self.layer < 0:
             raise InvalidCut(f"DropBranch needs a layer of 0 or more; got {self.layer}.")
         if self.branch not in BRANCHES:

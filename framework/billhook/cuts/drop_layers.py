@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from billhook.model.layer_version import LayerVersion
     from billhook.model.view import ModelView
 
+MOST_LAYERS = 100_000
+"""More than any model has. Spans come from files, too, and what is listed layer by layer must not fill the memory."""
+
 
 @attrs.frozen
 class DropLayers(Cut):
@@ -29,8 +32,12 @@ class DropLayers(Cut):
     stop: int
 
     def __attrs_post_init__(self) -> None:
+        if not (type(self.start) is int and type(self.stop) is int):
+            raise InvalidCut(f"DropLayers takes whole numbers; got start={self.start!r}, stop={self.stop!r}.")
         if not 0 <= self.start < self.stop:
             raise InvalidCut(f"DropLayers needs 0 <= start < stop; got start={self.start}, stop={self.stop}.")
+        if self.stop > MOST_LAYERS:
+            raise InvalidCut(f"DropLayers goes up to layer {MOST_LAYERS:,}, no model has more; got stop={self.stop}.")
 
     def __str__(self) -> str:
         return f"layers {self.start}:{self.stop}"
@@ -50,10 +57,11 @@ class DropLayers(Cut):
 
     def check(self, view: ModelView) -> None:
         """Raise :class:`InvalidCut` unless all layers are present and at least one other survives."""
-        missing = [n for n in self.layers if n not in view.numbers]
+        missing = sorted(set(self.layers) - set(view.numbers))
         if missing:
+            more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
             raise InvalidCut(
-                f"{self} cannot be dropped: layers {missing} are not there. The model has layers "
+                f"{self} cannot be dropped: layers {missing[:5]}{more} are not there. The model has layers "
                 f"{view.numbers[0]} to {view.numbers[-1]}" + (", some already cut." if view.has_gaps else ".")
             )
         if len(self) == len(view.numbers):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
 
@@ -31,6 +31,9 @@ class _KeepUnits(Cut):
 
     def __attrs_post_init__(self) -> None:
         name = type(self).__name__
+        whole = isinstance(self.kept, tuple) and all(type(unit) is int for unit in (self.layer, *self.kept))
+        if not whole:
+            raise InvalidCut(f"{name} takes a layer and a tuple of whole numbers, as (0, 1, 5); got {self.kept!r}.")
         if self.layer < 0:
             raise InvalidCut(f"{name} needs a layer of 0 or more; got {self.layer}.")
         if not self.kept:
@@ -94,7 +97,11 @@ class _KeepUnits(Cut):
             InvalidCut: units that are not ascending, or none.
         """
         kept = fields.get("kept")
-        return super().from_data({**fields, "kept": from_runs(kept)} if isinstance(kept, str) else fields)
+        if not isinstance(kept, str):
+            return super().from_data(fields)
+        few = super().from_data({**fields, "kept": [0]})
+        made: AnyCut = attrs.evolve(cast("Any", few), kept=from_runs(kept))  # not one by one: millions may be kept
+        return made
 
     def _places(self, view: ModelView) -> list[int]:
         """Of the units that stay, among those there."""

@@ -10,6 +10,7 @@ import attrs
 from transformers import PreTrainedModel
 
 from billhook.data.blend import Blend, Part, allocate, largest_remainder
+from billhook.data.corpus import Corpus
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
@@ -17,18 +18,19 @@ from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
-from billhook.data.text_source import BUILTIN, documents
+from billhook.data.text_source import BUILTIN, opened
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
 from billhook.log import logger
 from billhook.progress import Progress, silent
+from billhook.value_kinds import shown, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Calibration:
     """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
 
@@ -63,6 +65,13 @@ class Calibration:
             raise InvalidConfig(f"The 'samples' of Calibration must be at least 1; got {self.samples}.")
         if self.seqlen < 2:
             raise InvalidConfig(f"The 'seqlen' of Calibration must be at least 2; got {self.seqlen}.")
+        if not -(2**63) <= self.seed < 2**64:
+            raise InvalidConfig(f"The 'seed' of Calibration must lie between -2^63 and 2^64; got {shown(self.seed)}.")
+        if max(self.samples, self.seqlen) >= 2**31:
+            raise InvalidConfig(
+                f"The 'samples' and 'seqlen' of Calibration must be below 2^31; got {shown(self.samples)} "
+                f"and {shown(self.seqlen)}."
+            )
         if self.packing not in ("pack", "pad"):
             raise InvalidConfig(f"The 'packing' of Calibration must be 'pack' or 'pad'; got {self.packing!r}.")
         if self.chat_template and isinstance(named(self.source), SelfGenerated):
@@ -152,7 +161,6 @@ class Calibration:
             return self._unwritten(source, tokenizer, model, progress)
         if (ready := ready_tokens(source)) is not None:
             return Pool.of_rows(ready, ready.source, self.seed)
-        found, name = documents(source)
         layout = TextLayout(
             tokenizer=refuse_no_tokenizer(tokenizer),
             seqlen=self.seqlen,
@@ -160,6 +168,9 @@ class Calibration:
             chat_template=self.chat_template,
             begin=self.begin,
         )
+        found, name = opened(source, size=layout.piece, tokens=self.samples * self.seqlen)
+        if isinstance(found, Corpus):
+            return Pool.of_drawn(layout.drawn(found, name, count=self.samples, seed=self.seed), name)
         return Pool.of_rows(layout.rows(found, name), name, self.seed)
 
     def _unwritten(

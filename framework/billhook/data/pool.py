@@ -25,6 +25,15 @@ class Pool:
     draw: Callable[[int], Tokens]
 
     @classmethod
+    def of_drawn(cls, tokens: Tokens, name: str) -> Pool:
+        """Rows that were drawn in a random order already, as many as anybody may want."""
+
+        def draw(count: int) -> Tokens:
+            return Tokens(ids=tokens.ids[:count], keep=tokens.keep[:count], source=name)
+
+        return cls(name=name, count=len(tokens.ids), draw=draw)
+
+    @classmethod
     def of_rows(cls, tokens: Tokens, name: str, seed: int) -> Pool:
         """Rows that are there; ``seed`` says in which order they are drawn."""
 

@@ -14,6 +14,7 @@ from billhook.data.tokens import Tokens
 from billhook.errors import InvalidConfig
 from billhook.model.writer import double_device
 from billhook.progress import Progress, silent
+from billhook.value_kinds import typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +26,7 @@ STAGE = "writing text"
 """What progress calls it; its steps are tokens."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class SelfGenerated:
     """A source of calibration data that needs none: the model writes rows of tokens by sampling.
 

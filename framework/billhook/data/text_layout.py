@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from billhook.data.beginning import beginning_of, begun_rows
+from billhook.data.corpus import Corpus, Pieces, drawn_texts
 from billhook.data.encoding import encode
-from billhook.data.text_source import Document
+from billhook.data.text_source import Document, plain
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+LONGEST_TOKEN = 64
+"""Characters for each token of a row that are tokenised of a document that is cut off behind the row."""
 
 HEAD_CHARACTERS = 1024
 """Of a templated text, looked at to see how it begins."""
@@ -56,20 +60,66 @@ class TextLayout:
     def _text(self, document: Document) -> str:
         if self.chat_template:
             return _templated(document, self.tokenizer)
-        return document if isinstance(document, str) else "\n".join(message["content"] for message in document)
+        return plain(document)
+
+    def drawn(self, corpus: Corpus, name: str, *, count: int, seed: int) -> Tokens:
+        """At most ``count`` rows of documents that are too many to go through :meth:`rows`, already shuffled.
+
+        The first rows of many are the rows of few. Text is tokenised a piece at a time.
+        """
+        if self.packing == "pad":
+            ids = self._drawn_documents(corpus, count, seed)
+            if not ids:
+                raise CalibrationError(f"The calibration text ({name}) is empty.")
+            return Tokens.from_batches([row[None] for row in ids])
+        texts = drawn_texts(corpus, self._text, size=self.piece, seed=seed)
+        start: tuple[int, ...] | None = None
+        pieces: list[Tensor] = []
+        while sum(map(len, pieces)) < count * self.seqlen and (text := next(texts, None)) is not None:
+            start = self.start(text) if start is None else start
+            pieces.append(tokenize_whole(text + self.between, self.tokenizer, special=False))
+        found = torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.long)
+        rows = begun_rows(found, start or (), self.seqlen)[:count]
+        if len(rows) == 0:
+            raise CalibrationError(self._too_short(name, len(found)))
+        return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool))
+
+    @property
+    def piece(self) -> int:
+        """Characters of one text that are tokenised at a time, about four rows of English."""
+        return 16 * self.seqlen
+
+    @property
+    def between(self) -> str:
+        """What stands between documents: a template writes its own ends, and no model has seen blank lines there."""
+        return "" if self.chat_template else "\n\n"
+
+    def _drawn_documents(self, corpus: Corpus, count: int, seed: int) -> list[Tensor]:
+        """Rows of one document each, as many as there are, but at most ``count``."""
+        rows: list[Tensor] = []
+        single = isinstance(corpus, Pieces)  # one document, whatever its length
+        order = [0] if single else torch.randperm(corpus.count, generator=torch.Generator().manual_seed(seed))
+        for number in map(int, order):
+            ids = self._ids(self._text(corpus.document(number))[: LONGEST_TOKEN * self.seqlen])[: self.seqlen]
+            rows += [ids] if len(ids) else []
+            if len(rows) == count:
+                break
+        return rows
 
     def _packed(self, texts: list[str], name: str) -> Tokens:
-        # a template writes its own ends; a blank line after them would be what no model has seen
-        whole = ("" if self.chat_template else "\n\n").join(texts)
+        whole = self.between.join(texts)
         start = self.start(whole)
         ids = tokenize_whole(whole, self.tokenizer, special=not self.chat_template and not start)
         rows = begun_rows(ids, start, self.seqlen)
         if len(rows) == 0:
-            raise CalibrationError(
-                f"The calibration text ({name}) is too short: {len(ids)} tokens do not fill one row of {self.seqlen}. "
-                f"Give more text, a smaller seqlen, or packing='pad'."
-            )
+            raise CalibrationError(self._too_short(name, len(ids)))
         return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool))
+
+    def _too_short(self, name: str, tokens: int) -> str:
+        return (
+            f"The calibration text ({name}) is too short: {tokens} tokens do not fill one row of {self.seqlen}. "
+            f"Give more text, a smaller seqlen, or packing='pad'."
+        )
 
     def _padded(self, texts: list[str]) -> Tokens:
         rows = [self._ids(text)[: self.seqlen] for text in texts]

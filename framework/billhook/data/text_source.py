@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
+from typing import Any, cast
 
 from billhook import hub
+from billhook.data.corpus import Corpus, Lines, Pieces, Records
 from billhook.errors import CalibrationError, did_you_mean, first_line
 
 BUILTIN = "builtin"
@@ -16,6 +17,12 @@ BUILTIN = "builtin"
 
 BUILTIN_EVALUATION = "builtin:evaluation"
 """The rest of it, for measuring."""
+
+WHOLE = 16 * 2**20
+"""Bytes or characters that are read, and tokenised, as a whole; of more only what the rows need."""
+
+LONGEST_LINE = 2**24
+"""Bytes of a line that are looked at to see what kind of file it is in."""
 
 TEXT_FIELDS = ("text", "content", "document")
 """Fields of a record that hold plain text, in order of preference."""
@@ -49,57 +56,125 @@ def documents(source: object) -> tuple[list[Document], str]:
     Raises:
         CalibrationError: it cannot be read, holds no text, or is of none of these kinds.
     """
-    if isinstance(source, Path):
-        found, name = _from_path(source), source.name
-    elif isinstance(source, str):
-        found, name = _from_name(source)
-    elif isinstance(source, Mapping):
-        raise CalibrationError(
-            f"Calibration data with {listing_of(source)} are several sets in one; choose one of them."
-        )
-    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | set | frozenset):
-        records = [source] if _is_chat(source) else source
-        found, name = [_document(record) for record in records], _describe(source)
-    else:
-        raise CalibrationError(
-            f"Calibration data are a file, a data set, a list of strings or token batches; got {type(source).__name__}."
-        )
+    held, name = _located(source)
+    found = _from_file(held) if isinstance(held, Path) else [_document(record) for record in held]
+    return refuse_empty(found, name), name
+
+
+def opened(source: object, *, size: int, tokens: int) -> tuple[list[Document] | Corpus, str]:
+    """The documents of a source, read only if they are few; and what to call it.
+
+    More than :data:`WHOLE` bytes (of a file, a data set) or characters (of a list) become a :class:`Corpus`. Of a
+    stream, which has no end that could be known, the first so many characters are all that is read.
+
+    Args:
+        source: as for :func:`documents`, with the same errors.
+        size: bytes of the pieces that one long text is cut into.
+        tokens: how many are wanted: a stream is read further for very many.
+    """
+    held, name = _located(source)
+    if isinstance(held, Path):
+        if held.is_file() and held.stat().st_size > WHOLE:
+            return _corpus(held, size), name
+        return refuse_empty(_from_file(held), name), name
+    if _is_large_set(held):
+        return Records(cast("Sequence[Any]", held), _document), name
+    found: list[Document] = []
+    characters = 0
+    for record in held:
+        found.append(_document(record))
+        characters += len(plain(found[-1]))
+        if characters > max(WHOLE, 16 * tokens) and not hasattr(held, "__len__"):
+            break
+    found = refuse_empty(found, name)
+    return (Records(found, lambda document: document) if characters > WHOLE else found), name
+
+
+def _is_large_set(held: Any) -> bool:
+    """Whether it is a ``datasets.Dataset``, perhaps a selection of a table, with more bytes than are read whole."""
+    table: Any = getattr(held, "data", None)
+    known = hasattr(held, "__getitem__") and hasattr(table, "nbytes") and hasattr(table, "num_rows")
+    return known and table.nbytes * len(held) > WHOLE * max(1, table.num_rows)
+
+
+def refuse_empty(found: list[Document], name: str) -> list[Document]:
+    """The documents that hold anything; raises :class:`CalibrationError` if none does."""
     found = [d for d in found if d and not (isinstance(d, str) and not d.strip())]
     if not found:
         raise CalibrationError(f"The calibration text ({name}) is empty.")
-    return found, name
+    return found
 
 
-def _from_name(source: str) -> tuple[list[Document], str]:
+def _located(source: object) -> tuple[Path | Iterable[object], str]:
+    """The file, or the records, that a source means; and what to call it."""
+    if isinstance(source, Path):
+        return _in_path(source), source.name
+    if isinstance(source, str):
+        return _named(source), source
+    if isinstance(source, Mapping):
+        raise CalibrationError(
+            f"Calibration data with {listing_of(source)} are several sets in one; choose one of them."
+        )
+    if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | set | frozenset):
+        return ([source] if _is_chat(source) else source), _describe(source)
+    raise CalibrationError(
+        f"Calibration data are a file, a data set, a list of strings or token batches; got {type(source).__name__}."
+    )
+
+
+def _named(source: str) -> Path | Iterable[object]:
     if source in (BUILTIN, BUILTIN_EVALUATION):
-        return [default_text("evaluation" if source == BUILTIN_EVALUATION else "calibration")], source
+        return [default_text("evaluation" if source == BUILTIN_EVALUATION else "calibration")]
     path = Path(source).expanduser()
     try:
         if source and path.exists():
-            return _from_path(path), source
+            return _in_path(path)
     except OSError:  # too long for a name
         raise CalibrationError("A string names a file or a data set; give texts in a list: [text].") from None
     if path.suffix or source.startswith((".", "/", "~")):
         raise CalibrationError(f"The text file {source} does not exist.")
-    return _from_hub(source), source
+    return _from_hub(source)
 
 
-def _from_path(path: Path) -> list[Document]:
+def _in_path(path: Path) -> Path | Iterable[object]:
     if path.is_dir():
         return _from_folder(path)
     if path.exists() and not path.is_file():
         raise CalibrationError(f"{path} is no file but a device or a pipe, which cannot be read twice: name a file.")
-    return _from_file(path)
+    return path
 
 
 def _from_file(path: Path) -> list[Document]:
-    if path.suffix == ".jsonl":
+    if path.suffix == ".jsonl" or _is_lines(path):
         return [_document(record) for _, record in json_lines(path)]
     text = _content(path)
     if path.suffix == ".json":
         records = _parsed(text, path, 1)
         return [_document(record) for record in (records if isinstance(records, list) else [records])]
     return [wikitext(text) if path.suffix == ".raw" else text]
+
+
+def _corpus(path: Path, size: int) -> Corpus:
+    """A file that is too large to be read whole; of JSON that is one value, only the tokens are fewer."""
+    if path.suffix == ".jsonl" or _is_lines(path):
+        return Lines.of(path, lambda line, number: _document(_parsed(line, path, number)))
+    if path.suffix == ".json":
+        return Records(_from_file(path), lambda document: document)
+    return Pieces(path, size, wikitext if path.suffix == ".raw" else str)
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a ``.json`` file holds a record a line, as the shards of C4 do: its first line is a whole object."""
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first, more = file.readline(LONGEST_LINE).strip(), file.read(1)
+    if not (more and first.startswith(b"{") and first.endswith(b"}")):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -136,7 +211,7 @@ def _parsed(text: str, path: Path, line: int) -> Any:
         raise CalibrationError(f"{path}, line {line}, is not JSON: {first_line(error)}") from error
 
 
-def _from_folder(folder: Path) -> list[Document]:
+def _from_folder(folder: Path) -> Iterable[object]:
     """The data set that a folder holds: one that was saved by ``save_to_disk``, or files that ``datasets`` knows."""
     import datasets
 
@@ -147,10 +222,10 @@ def _from_folder(folder: Path) -> list[Document]:
         raise CalibrationError(
             f"{folder} is a folder, and no data set can be read from it ({first_line(error)}). Name a file in it."
         ) from error
-    return [_document(record) for record in loaded]
+    return cast("Iterable[object]", loaded)
 
 
-def _from_hub(name: str) -> list[Document]:
+def _from_hub(name: str) -> Iterable[object]:
     import datasets
 
     dataset, config, split = (*name.split(":"), "", "")[:3]
@@ -160,7 +235,7 @@ def _from_hub(name: str) -> list[Document]:
     except Exception as error:  # the library raises its own, the hub client's, and OSError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CalibrationError(f"Neither a file nor a data set is called {name!r}: {reason}") from error
-    return [_document(record) for record in loaded]
+    return cast("Iterable[object]", loaded)
 
 
 def _refuse_absent(dataset: str, name: str) -> None:
@@ -177,6 +252,11 @@ def _refuse_absent(dataset: str, name: str) -> None:
             f"Neither a file nor a data set is called {name!r}: it is not in the hub's cache on this machine, and the "
             f"hub cannot be asked ({reason}).{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
         )
+
+
+def plain(document: Document) -> str:
+    """The text of a document; of a chat what was said, a message a line."""
+    return document if isinstance(document, str) else "\n".join(message["content"] for message in document)
 
 
 def _is_chat(source: Iterable[object]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import torch
@@ -12,15 +12,19 @@ from torch import Tensor
 
 from billhook.data.beginning import beginning_of, refuse_no_room
 from billhook.data.calibration import tokenize_whole
+from billhook.data.corpus import Corpus
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.given import keep, ready_tokens
-from billhook.data.text_source import BUILTIN_EVALUATION, documents
+from billhook.data.text_source import BUILTIN_EVALUATION, Document, opened, plain
 from billhook.data.tokens import Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.evaluation.loss import summed_loss
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
 from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
+from billhook.news import News
+from billhook.tables import facts_html, finite
+from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,6 +49,13 @@ class Evaluation:
     seqlen: int
     source: str
     parameters: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name, as JSON values; None for a perplexity that no float can hold."""
+        return cast("dict[str, Any]", finite(attrs.asdict(self)))
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.to_dict())
 
 
 @torch.inference_mode()
@@ -72,14 +83,16 @@ def evaluate(
         tokens: how many tokens to use at most; whole rows only.
         begin: begin every row with the tokens that the tokenizer puts before a text, where it does so. Without them
             families that are used with them (Gemma) give perplexities that say nothing.
-        progress: called with ``"scoring"``, rows done, and all rows.
+        progress: called with ``"scoring"``, rows done, and all rows. If None, a bar is shown (see :class:`Pruner`).
 
     Returns:
         The perplexity (exp of the mean negative log-likelihood, over every token after the first of its row), and what
         it was measured on.
 
     Raises:
-        CalibrationError: the text is missing, empty, or shorter than one row, or rows are longer than the model takes.
+        CalibrationError: the text is missing, empty, or shorter than one row, rows are longer than the model takes, or
+            hold ids that it does not have.
+        UnsupportedArchitecture: a model of transformers that is no causal language model.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
     refuse_no_language_model(model)
@@ -88,15 +101,14 @@ def evaluate(
     predicted = int((rows.keep.sum(1) - 1).clamp(min=0).sum())
     if not predicted:
         raise CalibrationError("There is nothing to predict: every row has fewer than two tokens.")
-    refuse_unknown_ids(model, rows.ids)
+    refuse_unknown_ids(model, rows.ids, tokenizer)
     refuse_long_rows(model, int(rows.keep.sum(1).max()))
     total = 0.0
-    with eval_mode(model):
+    with eval_mode(model), News(shown=progress is None) as news:
         for number, (row, keep) in enumerate(zip(rows.ids, rows.keep, strict=True), 1):
             if int(keep.sum()) > 1:
                 total += _row_loss(model, row[keep][None].to(next(model.get_input_embeddings().parameters()).device))
-            if progress is not None:
-                progress("scoring", number, count)
+            (progress or news)("scoring", number, count)
     return Evaluation(
         perplexity=_exp(total / predicted),
         token_count=predicted,
@@ -119,14 +131,15 @@ def held_out(
     source = keep(text)
     if (ready := ready_tokens(source)) is not None:
         return ready
+    for name, value in (("seqlen", seqlen), ("tokens", tokens)):
+        refuse_other_kind(value, int, f"The {name!r} of an evaluation")
     if seqlen < 2:
         raise InvalidConfig(f"The 'seqlen' of an evaluation must be at least 2; got {seqlen}.")
-    found, name = documents(source)
     known = refuse_no_tokenizer(tokenizer)
-    whole = "\n\n".join(d if isinstance(d, str) else "\n".join(m["content"] for m in d) for d in found)
+    found, name = opened(source, size=2**16, tokens=tokens)
     start = beginning_of(known) if begin else ()
     refuse_no_room(start, seqlen)
-    ids = tokenize_whole(whole, known, special=not start)
+    ids = _ending(found, known, tokens, special=not start)
     fresh = seqlen - len(start)
     count = min(tokens // seqlen, len(ids) // fresh)
     if count <= 0:
@@ -136,6 +149,21 @@ def held_out(
     text_rows = ids[len(ids) - count * fresh :].view(count, fresh)
     rows = torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), text_rows], dim=1)
     return Tokens(ids=rows, keep=torch.ones_like(rows, dtype=torch.bool), source=name)
+
+
+def _ending(
+    found: list[Document] | Corpus, tokenizer: PreTrainedTokenizerBase, tokens: int, *, special: bool
+) -> Tensor:
+    """The ids of a text, or of the end of one that is too long to be tokenised for its last ``tokens``."""
+    if not isinstance(found, Corpus):
+        return tokenize_whole("\n\n".join(map(plain, found)), tokenizer, special=special)
+    characters, before = 8 * tokens, -1
+    while True:
+        text = found.ending(characters, plain)
+        ids = tokenize_whole(text, tokenizer, special=False)
+        if len(ids) >= tokens or len(text) == before:  # enough, or all
+            return ids
+        characters, before = 2 * characters, len(text)
 
 
 def _row_loss(model: PreTrainedModel, row: Tensor) -> float:

@@ -10,6 +10,7 @@ import attrs
 
 from billhook.data.text_source import json_lines, listing_of
 from billhook.errors import CalibrationError, InvalidConfig
+from billhook.value_kinds import refuse_other_kind
 
 FORMAT = "a .jsonl file; a record has 'query', 'choices' and 'gold', or 'queries', one choice and 'gold'"
 """What a task is read from, for messages."""
@@ -59,6 +60,7 @@ class Task:
         Raises:
             InvalidConfig: ``limit`` is less than 1.
         """
+        refuse_other_kind(limit, int | None, "The 'limit' of a task")
         if limit is not None and limit < 1:
             raise InvalidConfig(f"The 'limit' of a task must be at least 1; got {limit}.")
         return attrs.evolve(self, questions=self.questions[:limit])
@@ -112,7 +114,7 @@ def _query(record: Mapping[str, object], where: str) -> str:
     query = record.get("query")
     if not isinstance(query, str):
         raise _missing(record, "query", "a string", where)
-    return query
+    return _whole(query, "query", where)
 
 
 def _gold(record: Mapping[str, object], answers: int, where: str) -> int:
@@ -130,7 +132,18 @@ def _texts(record: Mapping[str, object], field: str, where: str) -> list[str]:
     found = record.get(field)
     if not isinstance(found, list | tuple) or not found or not all(isinstance(text, str) for text in found):
         raise _missing(record, field, "a list of strings", where)
-    return list(found)
+    return [_whole(text, field, where) for text in found]
+
+
+def _whole(text: str, field: str, where: str) -> str:
+    """``text``, unless it holds half a character (a lone surrogate), which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CalibrationError(
+            f"{where}: {field!r} has half a character (a lone surrogate, {text[error.start]!r}). Mend that line."
+        ) from error
+    return text
 
 
 def _missing(record: Mapping[str, object], field: str, kind: str, where: str) -> CalibrationError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
 from billhook.errors import ShapeMismatch
+from billhook.tables import facts_html
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +28,14 @@ class TaskAccuracy:
     def count(self) -> int:
         """Questions asked."""
         return len(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name, as JSON values."""
+        names = ("task", "accuracy", "standard_error", "count")
+        return {**{name: getattr(self, name) for name in names}, "hits": sum(self.hits)}
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.to_dict())
 
     @property
     def accuracy(self) -> float:

@@ -23,7 +23,8 @@ from billhook.evaluation.task import Task, read_task
 from billhook.evaluation.task_accuracy import TaskAccuracy
 from billhook.model.mode import eval_mode
 from billhook.model.positions import position_limit
-from billhook.model.vocabulary import refuse_no_language_model
+from billhook.model.vocabulary import refuse_no_language_model, refuse_unknown_ids
+from billhook.news import News
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,15 +64,15 @@ def accuracy(
     asked = (task if isinstance(task, Task) else read_task(task)).first(limit)
     rows = _rows(asked, refuse_no_tokenizer(tokenizer))
     _refuse_long_questions(model, asked.name, rows)
+    refuse_unknown_ids(model, torch.tensor(sorted({number for row in rows for number in row.ids})), tokenizer)
     found = [math.nan] * len(rows)
     done = 0
-    with eval_mode(model):
+    with eval_mode(model), News(shown=progress is None) as news:
         for numbers in _batches([len(row.ids) for row in rows], batch_tokens):
             for number, value in zip(numbers, _log_likelihoods(model, [rows[n] for n in numbers]), strict=True):
                 found[number] = value
             done += len(numbers)
-            if progress is not None:
-                progress(asked.name, done, len(rows))
+            (progress or news)(asked.name, done, len(rows))
     answers = iter(found)
     hits = tuple(question.is_hit([next(answers) for _ in question.options]) for question in asked.questions)
     return TaskAccuracy(task=asked.name, hits=hits)

@@ -84,6 +84,13 @@ def family_of(config: PreTrainedConfig) -> str:
     return str(vars(config)["billhook"]["base"]) if config.model_type == "billhook" else str(config.model_type)
 
 
+def is_known(model_type: str) -> bool:
+    """Whether a checkpoint of this type loads without code that lies beside its weights."""
+    return model_type in CONFIG_MAPPING and not CONFIG_MAPPING[model_type].__module__.startswith(
+        "transformers_modules."
+    )
+
+
 def global_value(config: PreTrainedConfig, name: str) -> Any:
     """The value that layers without an entry of their own have; newer transformers refuse to tell it."""
     return vars(config).get(config.attribute_map.get(name, name))

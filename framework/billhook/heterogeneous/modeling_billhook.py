@@ -14,7 +14,16 @@ from typing import Any, cast
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.models.auto import modeling_auto
 from transformers.pytorch_utils import Conv1D
 
 from .configuration_billhook import PREFIX, global_value, heterogeneous_config, overrides
@@ -24,10 +33,19 @@ Layout = Mapping[str, Any]
 
 
 class SkippedAttention(nn.Module):
-    """Stands where an attention branch was: adds nothing to the stream, writes nothing to the cache."""
+    """Stands where an attention branch was: adds nothing to the stream, writes nothing to the cache.
+
+    Attributes:
+        empty_slot: the slot of the cache that nobody fills in its stead, or None if it is not known.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty_slot: int | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         """Zeros in the shape of the stream, and no attention weights."""
+        _let_crop(kwargs.get("cache", kwargs.get("past_key_values")), self.empty_slot)
         return _zeros(args[0] if args else kwargs["hidden_states"]), None
 
 
@@ -37,6 +55,17 @@ class SkippedMLP(nn.Module):
     def forward(self, stream: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Zeros in the shape of the stream."""
         return _zeros(stream)
+
+
+def _let_crop(cache: Any, slot: int | None) -> None:
+    """Make the empty ``slot`` of a cache one that can be cropped, as assisted decoding does after every guess.
+
+    transformers' sliding slots look at their keys then, and an empty one has none. Those without a window look first.
+    """
+    slots: list[Any] = getattr(cache, "layers", [])
+    there = None if slot is None or slot >= len(slots) else slots[slot]
+    if slot is not None and type(there) is DynamicSlidingWindowLayer and not there.is_initialized:
+        slots[slot] = DynamicLayer()
 
 
 def _zeros(stream: Tensor) -> Tensor:
@@ -134,42 +163,84 @@ def number_layers(layers: Sequence[nn.Module], attention: str, config: PreTraine
     attends = [not isinstance(layer.get_submodule(attention), SkippedAttention) for layer in layers]
     kinds = list(getattr(config, "layer_types", None) or ["attention"] * len(layers))
     slots = cache_slots(kinds[: len(layers)], attends)
+    empty = [slot for slot in range(len(layers)) if slot not in slots]
     for position, (layer, slot) in enumerate(zip(layers, slots, strict=True)):
         for module in layer.modules():
             if isinstance(getattr(module, "layer_idx", None), int):
                 cast(Any, module).layer_idx = position
+        branch = cast(Any, layer.get_submodule(attention))
         if slot is not None:
-            cast(Any, layer.get_submodule(attention)).layer_idx = slot
+            branch.layer_idx = slot
+        else:
+            branch.empty_slot = empty.pop()
 
 
 class HeterogeneousLayers:
     """Comes before a model class of transformers: builds it, then makes its layers what the config says."""
 
+    config: PreTrainedConfig
+
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
+        inside = _BUILDING in vars(config)  # a classifier's base comes from AutoModel, and is of this kind as well
         with _as_if_equal(config):
             super().__init__(config, *args, **kwargs)  # type: ignore[call-arg] # of the model class that comes after
-        _shape_layers(cast(PreTrainedModel, self), config)
+        if not inside:
+            _shape_layers(cast(PreTrainedModel, self), config)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers does it; the config then names the family's other classes as well."""
+        family = type(self.config).__mro__[1]
+        for auto, classes in _AUTO.items():
+            if family in classes:
+                names = dict(getattr(self.config, "auto_map", None) or {})
+                names[auto.__name__] = f"{__name__.rpartition('.')[2]}.{PREFIX}{classes[family].__name__}"
+                cast(Any, self.config).auto_map = names
+        super().save_pretrained(*args, **kwargs)  # type: ignore[misc] # of the model class that comes after
+
+
+_AUTO: Mapping[Any, Mapping[Any, Any]] = {
+    AutoModel: modeling_auto.MODEL_MAPPING,
+    AutoModelForCausalLM: modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForSequenceClassification: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForTokenClassification: modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+}
+"""The Auto classes by which models of the type ``billhook`` load, and what each knows."""
 
 
 def heterogeneous_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """The model class ``base`` for layers that differ, known to ``AutoModelForCausalLM``; saving it saves this file."""
+    """The model class ``base`` for layers that differ; saving it saves this file.
+
+    The Auto classes know it from then on, and its family's other classes, of which some make use of one another.
+    """
     if base not in _MADE:
-        _MADE[base] = _make(base)
-        AutoModelForCausalLM.register(_MADE[base].config_class, _MADE[base], exist_ok=True)
+        _register_family(cast(Any, base.config_class))
+    if base not in _MADE:  # a class that no Auto class of ours names
+        _MADE[base] = _make(base, AutoModelForCausalLM)
     return _MADE[base]
+
+
+def _register_family(family: type[PreTrainedConfig]) -> None:
+    config_class = heterogeneous_config(family)
+    for auto, classes in _AUTO.items():
+        if family not in classes:
+            continue
+        base = classes[family]
+        if base not in _MADE:
+            _MADE[base] = _make(base, auto)
+        auto.register(config_class, _MADE[base], exist_ok=True)
 
 
 _MADE: dict[type[PreTrainedModel], type[PreTrainedModel]] = {}
 """Classes made so far, by the family's own."""
 
 
-def _make(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
+def _make(base: type[PreTrainedModel], auto: Any) -> type[PreTrainedModel]:
     return type(
         PREFIX + base.__name__,
         (HeterogeneousLayers, base),
         {
             "config_class": heterogeneous_config(cast("type[PreTrainedConfig]", base.config_class)),
-            "_auto_class": "AutoModelForCausalLM",
+            "_auto_class": auto.__name__,
             "__module__": __name__,
             "__doc__": f"{base.__name__} whose layers may differ from one another.",
         },
@@ -187,17 +258,25 @@ def __getattr__(name: str) -> type[PreTrainedModel]:
 @contextmanager
 def _as_if_equal(config: PreTrainedConfig) -> Iterator[None]:
     """Inside, the sizes of ``config`` are those of an untouched layer; newer transformers refuse to tell otherwise."""
-    spec = vars(config).pop("_heterogeneity_spec", None)
+    hidden = {name: vars(config).pop(name) for name in ("_heterogeneity_spec",) if name in vars(config)}
+    if _BUILDING in vars(config):
+        yield
+        return
+    vars(config)[_BUILDING] = True
     try:
         yield
     finally:
-        if spec is not None:
-            vars(config)["_heterogeneity_spec"] = spec
+        del vars(config)[_BUILDING]
+        vars(config).update(hidden)
+
+
+_BUILDING = "_billhook_building"
+"""Stands in a config while a model is built from it."""
 
 
 def _shape_layers(model: PreTrainedModel, config: PreTrainedConfig) -> None:
     layout = cast(Any, config).billhook["layout"]
-    layers = cast(nn.ModuleList, model.get_submodule(layout["layers"]))
+    layers = cast(nn.ModuleList, model.get_submodule(_path_in(model, layout["layers"])))
     by_layer = overrides(config)
     for position, layer in enumerate(layers):
         for branch in ("attention", "mlp"):
@@ -206,6 +285,12 @@ def _shape_layers(model: PreTrainedModel, config: PreTrainedConfig) -> None:
         for path, with_bias in paths.items():
             _insert(layers[int(number)], path, with_bias, config)
     number_layers(list(layers), layout["attention"]["module"], config)
+
+
+def _path_in(model: PreTrainedModel, path: str) -> str:
+    """A path from a model with a head, seen from ``model``, which may be the part of it without one."""
+    prefix = f"{model.base_model_prefix}."
+    return path if hasattr(model, model.base_model_prefix) else path.removeprefix(prefix)
 
 
 def _shape_branch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,12 +12,13 @@ from billhook.cuts.drop_branch import DropBranch
 from billhook.data.record import NO_DATA
 from billhook.errors import InvalidConfig, InvalidPlan, listing
 from billhook.interchange.removals import Removals, without
+from billhook.json_text import BadJson, content_of, parsed
 from billhook.model.branch import Branch
 from billhook.plans.budget import Budget
 from billhook.plans.plan import ModelIdentity, Plan
 from billhook.plans.repair import Repair
 from billhook.plans.strategy_spec import StrategySpec
-from billhook.plugins.registry import default_registry
+from billhook.plugins.registry import Registry, default_registry
 from billhook.version import __version__
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class Published:
             InvalidConfig: ``steps`` of something else than a BlockPruner list.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InvalidPlan(f"No published result can be read from {path}: {error}") from error
+            content = parsed(content_of(Path(path)))
+        except BadJson as error:
+            raise InvalidPlan(f"No published result can be read from {path}: {error}.") from error
         return cls(content=content, steps=steps, reordered=reordered)
 
     @property
@@ -107,17 +107,18 @@ class Published:
             raise InvalidConfig("Only BlockPruner lists have steps; this is a MultiPruner file. Leave out the steps.")
         return _multipruner(self.content)
 
-    def plan(self, model: PreTrainedModel) -> Plan:
+    def plan(self, model: PreTrainedModel, registry: Registry | None = None) -> Plan:
         """The plan that makes these cuts in ``model`` and repairs nothing; its budget is what they come to.
 
         Args:
             model: the whole model that the file was made for, with its weights: those say which units stay.
+            registry: where its adapter is; all installed plugins if None.
 
         Raises:
             InvalidPlan: the file names branches or widths that the model does not have, or nothing would go.
             UnsupportedArchitecture: no adapter knows the model.
         """
-        view = default_registry().view(model)
+        view = (default_registry() if registry is None else registry).view(model)
         cuts = self.cuts(view)
         return Plan(
             cuts=cuts,
@@ -149,8 +150,8 @@ class Published:
 def is_published(path: Path) -> bool:
     """Whether the file holds JSON of one of the two shapes."""
     try:
-        return format_of(json.loads(path.read_text(encoding="utf-8"))) is not None
-    except (OSError, ValueError):
+        return format_of(parsed(content_of(path))) is not None
+    except BadJson:
         return False
 
 
@@ -204,14 +205,16 @@ def _blockpruner(content: Mapping[str, Any], steps: int | None) -> Removals:
     if steps is not None and steps not in numbers:
         raise InvalidPlan(f"This BlockPruner list has no step {steps}, only {numbers[0]} to {numbers[-1]}.")
     order: list[DropBranch] = []
+    known: set[DropBranch] = set()
     for number in numbers:
         present = [_block(number, entry) for entry in _entries(number, content[str(number)])]
-        if len(set(present)) != number or len(present) != number or not set(order) <= set(present):
+        if len(set(present)) != number or len(present) != number or not known <= set(present):
             raise InvalidPlan(
                 f"Step {number} of this BlockPruner list must hold {number} different branches, all of the step "
                 f"before among them; got {', '.join(map(str, present)) or 'none'}."
             )
-        order += [cut for cut in present if cut not in order]
+        order += [cut for cut in present if cut not in known]
+        known |= set(present)
     return Removals(branches=tuple(order[:steps]))
 
 
@@ -232,7 +235,7 @@ def _block(number: int, entry: object) -> DropBranch:
 
 def _is_number(key: object) -> bool:
     """Whether a key is a number as JSON writers write it."""
-    return isinstance(key, str) and key.isdecimal() and key == str(int(key))
+    return isinstance(key, str) and len(key) < 10 and key.isdecimal() and key == str(int(key))
 
 
 def _is_count(value: object) -> bool:

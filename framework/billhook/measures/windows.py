@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from billhook.errors import InvalidConfig
+from billhook.tables import Table
 
 if TYPE_CHECKING:
     from billhook.roles.state import PruningState
@@ -26,7 +28,7 @@ CHUNK_TOKENS = 256
 """Tokens whose streams are compared at a time: bounds the float32 copies to a few tens of megabytes."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class WindowDistances:
     """Distances between the streams at all pairs of positions.
 
@@ -54,6 +56,58 @@ class WindowDistances:
         """``(start, distance)`` of all windows of ``length`` layers, in layer order."""
         starts = range(self.layer_count - length + 1)
         return [(start, self[start, start + length]) for start in starts if not math.isnan(self[start, start + length])]
+
+    def __repr__(self) -> str:
+        return f"<WindowDistances: {self.metric}, {self.layer_count} layers, {self.token_count:,} tokens>"
+
+    def table(self, length: int | None = None) -> Table:
+        """The nearest window of each length; or all of one ``length``, nearest first. Ties go to the lower layer."""
+        lengths = range(1, self.layer_count) if length is None else [length]
+        ranked = {n: sorted(self.of_length(n), key=lambda found: (found[1], found[0])) for n in lengths}
+        return Table(
+            {"length": n, "start": start, "stop": start + n, "distance": distance}
+            for n, found in ranked.items()
+            for start, distance in (found[:1] if length is None else found)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was measured, and every window: shortest first, then in layer order."""
+        windows = [
+            {"start": start, "stop": start + length, "distance": distance}
+            for length in range(1, self.layer_count + 1)
+            for start, distance in self.of_length(length)
+        ]
+        return {
+            "metric": self.metric,
+            "layers": self.layer_count,
+            "token_count": self.token_count,
+            "windows": windows,
+        }
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        """A heat map: a row for each first layer, a column for each length; the darker, the nearer."""
+        lengths = range(1, self.layer_count)
+        ranks = {
+            (start, n): rank / max(1, len(found) - 1)
+            for n in lengths
+            for found in [sorted(self.of_length(n), key=lambda pair: pair[1])]
+            for rank, (start, _) in enumerate(found)
+        }
+        rows = "".join(
+            f"<tr><th>{start}</th>{''.join(self._cell(start, n, ranks) for n in lengths)}</tr>"
+            for start in range(self.layer_count)
+        )
+        head = "".join(f"<th>+{n}</th>" for n in lengths)
+        return f"<p>{html.escape(repr(self)[1:-1])}</p><table><tr><th>start</th>{head}</tr>{rows}</table>"
+
+    def _cell(self, start: int, length: int, ranks: Mapping[tuple[int, int], float]) -> str:
+        if (start, length) not in ranks:
+            return "<td></td>"
+        light = round(55 + 40 * ranks[start, length])
+        return f'<td style="background:hsl(210,60%,{light}%);color:#000">{self[start, start + length]:.3g}</td>'
 
 
 def measure_windows(

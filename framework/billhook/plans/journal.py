@@ -13,7 +13,9 @@ import attrs
 from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.errors import InvalidJournal
+from billhook.json_text import BadJson, bytes_of, decoded, parsed
 from billhook.plans.before import said_now, told_before
+from billhook.plans.journal_file import JournalFile
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +31,9 @@ class Decision:
     score: float
 
 
+MOST_BYTES = 2**30
+"""Of a journal. A decision takes some hundred."""
+
 _BEGINNING = b'{"run": '
 """Of the first line. Of an unfinished one it is all there is to know a journal by."""
 
@@ -43,27 +48,32 @@ class Journal:
         path: of the file.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
-        """Open ``path``, or begin it.
+    def __init__(self, path: os.PathLike[str], run: Mapping[str, Any]) -> None:
+        """Open ``path``, or begin it. Nobody else can until this is closed, or its process has ended.
 
         Args:
-            path: of the file; its folder is made.
+            path: of the file; its folder is made. Or a :class:`JournalFile`, which was locked before.
             run: everything the decisions depend on, as JSON values.
 
         Raises:
-            InvalidJournal: the file belongs to another run, or is no journal.
+            InvalidJournal: the file belongs to another run, is no journal, cannot be written, or another run works
+                on it.
         """
-        self.path = path
+        self._owned = not isinstance(path, JournalFile)
+        self._file = path if isinstance(path, JournalFile) else JournalFile(Path(path))
+        self.path = self._file.path
         self._run = json.loads(json.dumps(run))
         self._decisions: list[Decision] = []
         self._more: list[bool] = []  # whether the next one was made together with it
         self._next = 0
-        whole = self._read() if path.exists() else 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.truncate(whole)
-        if whole == 0:
-            self._write({"run": self._run})
+        try:
+            whole = self._read()
+            self._file.truncate(whole)
+            if whole == 0:
+                self._write({"run": self._run})
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def replayed(self) -> int:
@@ -108,27 +118,29 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file: the run is over and its result is safe."""
-        self.path.unlink(missing_ok=True)
+        self._file.remove()
+
+    def close(self) -> None:
+        """Let others have the file, unless it was opened by somebody else; it stays."""
+        if self._owned:
+            self._file.close()
 
     def _write(self, *lines: Mapping[str, Any]) -> None:
-        with self.path.open("ab") as file:
-            file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.append(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
     def _read(self) -> int:
         """Take over what the file says; returns how many of its bytes are whole lines."""
         try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise InvalidJournal(f"The journal {self.path} cannot be read: {error.strerror}.") from error
+            data = bytes_of(self.path, MOST_BYTES)
+        except BadJson as error:
+            raise InvalidJournal(f"The journal {self.path} cannot be read: {error}.") from error
         lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
         if not lines:
             if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
                 raise InvalidJournal(f"{self.path} is no journal of a search. Choose another place for it.")
             return 0
         try:
-            first, *rest = [json.loads(line) for line in lines]
+            first, *rest = [parsed(decoded(line), finite=False) for line in lines]
             while rest and rest[-1].get("more"):  # a kill cut a round short
                 rest.pop()
             whole = sum(map(len, lines[: 1 + len(rest)]))
@@ -140,7 +152,7 @@ class Journal:
         if run not in (self._run, told_before(self._run)):
             raise InvalidJournal(
                 f"The journal {self.path} belongs to another run: {_difference(run, self._run)} "
-                f"Finish that run with its own command, or delete the file to begin anew."
+                f"Finish that run with its own command, or name another journal for this one (--journal FILE)."
             )
         return whole
 

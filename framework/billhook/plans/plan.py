@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import cattrs
@@ -13,10 +14,12 @@ from transformers import PreTrainedModel
 
 from billhook.cuts.cut import Cut
 from billhook.cuts.kinds import cut_from_data, cut_to_data
+from billhook.cuts.runs import count_runs
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.errors import InvalidPlan
 from billhook.foreign_text import harmless
 from billhook.heterogeneous.configuration_billhook import family_of
+from billhook.json_text import BadJson, content_of, parsed
 from billhook.json_values import explain, strict_converter
 from billhook.model.view import ModelView
 from billhook.model.weights import fingerprint
@@ -24,6 +27,7 @@ from billhook.plans.before import said_now
 from billhook.plans.budget import Budget
 from billhook.plans.repair import Repair
 from billhook.plans.strategy_spec import StrategySpec
+from billhook.tables import Table, facts_html
 
 SCHEMA = 2
 """Version of the JSON layout. A reader refuses a newer one. In 1, strategies had only those options that were not the
@@ -113,6 +117,29 @@ class Plan:
         )
         return "\n".join(map(harmless, lines))
 
+    def facts(self) -> dict[str, str]:
+        """What it says, in words: the model, what goes, by which strategies, on which data."""
+        return {
+            "model": f"{self.model.name or self.model.model_type}, {self.model.layer_count} layers, "
+            f"{self.model.parameter_count:,} parameters",
+            "drop": f"{', '.join(map(str, self.cuts)) or 'nothing'} (budget: {self.budget})",
+            "with": f"{self.selector} -> {self.estimator} -> {self.merger}",
+            "on": str(self.calibration),
+        }
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.facts())
+
+    def table(self) -> Table:
+        """A row for each cut, in their order, with the fields that it has in JSON."""
+        data = [{"cut": str(cut), **cut_to_data(cut)} for cut in self.cuts]
+        names = list(dict.fromkeys(name for row in data for name in row))
+        return Table([{name: row.get(name) for name in names} for row in data])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values, as :meth:`to_json` writes them."""
+        return dict(json.loads(self.to_json()))
+
     def to_json(self) -> str:
         """The plan as JSON, indented, keys in a fixed order."""
         return json.dumps(_CONVERTER.unstructure(self), indent=2) + "\n"
@@ -125,16 +152,21 @@ class Plan:
             InvalidPlan: not JSON, not a plan, or of a newer schema; says which field is wrong.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InvalidPlan(f"This is not a plan: not even JSON ({error}).") from error
+            data = parsed(text)
+        except BadJson as error:
+            raise InvalidPlan(f"This is not a plan: {error}.") from error
+        return cls._from_data(data)
+
+    @classmethod
+    def _from_data(cls, data: object) -> Plan:
         if not isinstance(data, dict) or "cuts" not in data:
             raise InvalidPlan("This is not a plan: a JSON object with 'cuts' was expected.")
         schema = data.get("schema", SCHEMA)
-        if not isinstance(schema, int):
+        if not isinstance(schema, int) or isinstance(schema, bool):
             raise InvalidPlan(f"This plan is damaged: its schema is {schema!r}, not a number.")
         if schema > SCHEMA:
             raise InvalidPlan(f"This plan has schema {schema}; this billhook reads up to {SCHEMA}. Update it.")
+        _refuse_many_units(data["cuts"])
         try:
             return _CONVERTER.structure(said_now(data), cls)
         except cattrs.BaseValidationError as error:
@@ -154,10 +186,10 @@ class Plan:
         path = Path(path)
         path = path / "billhook.json" if path.is_dir() else path
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidPlan(f"No plan can be read from {path}: {error}") from error
-        return cls.from_json(_plan_part(text))
+            data = parsed(content_of(path))
+        except BadJson as error:
+            raise InvalidPlan(f"No plan can be read from {path}: {error}.") from error
+        return cls._from_data(data["plan"] if isinstance(data, dict) and "plan" in data else data)
 
 
 def refuse_other_model(plan: Plan, model: PreTrainedModel) -> None:
@@ -171,13 +203,15 @@ def refuse_other_model(plan: Plan, model: PreTrainedModel) -> None:
         )
 
 
-def _plan_part(text: str) -> str:
-    """The plan inside a checkpoint's ``billhook.json``, or the text itself."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return json.dumps(data["plan"]) if isinstance(data, dict) and "plan" in data else text
+MOST_UNITS = 10_000_000
+"""Units that all cuts of a plan keep together; the largest models known have about as many. A line of text may name
+millions, and a damaged file must not fill the memory."""
+
+
+def _refuse_many_units(cuts: object) -> None:
+    texts = [cut.get("kept") for cut in cuts if isinstance(cut, Mapping)] if isinstance(cuts, list) else []
+    if sum(count_runs(text) for text in texts if isinstance(text, str)) > MOST_UNITS:
+        raise InvalidPlan(f"This plan is damaged: its cuts keep more than {MOST_UNITS:,} units together.")
 
 
 def _converter() -> cattrs.Converter:
@@ -190,7 +224,7 @@ def _converter() -> cattrs.Converter:
         StrategySpec, make_dict_structure_fn(StrategySpec, converter, options=override(struct_hook=lambda v, _: v))
     )
     converter.register_structure_hook(
-        PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: v))
+        PartRecord, make_dict_structure_fn(PartRecord, converter, options=override(struct_hook=lambda v, _: _object(v)))
     )
     converter.register_unstructure_hook(
         CalibrationRecord,
@@ -205,6 +239,12 @@ def _converter() -> cattrs.Converter:
     old = make_dict_unstructure_fn(Plan, converter, versions=later, tokens_per_batch=override(omit=True))
     converter.register_unstructure_hook(Plan, lambda plan: (old if plan.schema < SCHEMA else whole)(plan))
     return converter
+
+
+def _object(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise InvalidPlan(f"The options of a source are an object of values by name; got {value!r}.")
+    return value
 
 
 def _public_name(name: str) -> str:

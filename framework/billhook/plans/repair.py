@@ -7,6 +7,7 @@ from typing import Literal
 import attrs
 
 from billhook.errors import InvalidConfig
+from billhook.value_kinds import shown, typed
 
 When = Literal["winner", "trial", "final"]
 Target = Literal["dense", "present", "halfway"]
@@ -18,8 +19,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "weights": ("equal", "residual", "stream"),
 }
 
+MOST_PASSES = 100
+"""Closing passes that anybody could want: after a few nothing changes any more."""
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Repair:
     """How a Pruner repairs.
 
@@ -72,5 +76,7 @@ class Repair:
             raise InvalidConfig(f"The 'held_out' of Repair must lie between 0 and 0.5; got {self.held_out}.")
         if self.search_tokens is not None and self.search_tokens < 1:
             raise InvalidConfig(f"The 'search_tokens' of Repair must be at least 1; got {self.search_tokens}.")
-        if self.closing < 0:
-            raise InvalidConfig(f"The 'closing' of Repair must not be negative; got {self.closing}.")
+        if not 0 <= self.closing <= MOST_PASSES:
+            raise InvalidConfig(
+                f"The 'closing' of Repair must not be negative, nor above {MOST_PASSES}; got {shown(self.closing)}."
+            )

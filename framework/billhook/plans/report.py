@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import attrs
 
 from billhook.cuts.cut import Cut
+from billhook.cuts.kinds import cut_to_data
 from billhook.model.branch import Branch
+from billhook.tables import finite
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +43,15 @@ class SiteReport:
     massive_count: int = 0
     notes: tuple[str, ...] = ()
 
+    def row(self) -> dict[str, Any]:
+        """The figures by name, as a line of a table: a cut in words, NaN and None where there is nothing."""
+        return {name: str(value) if name == "cut" else value for name, value in _by_name(self).items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values; a cut as in a plan, and None for what is not finite."""
+        data = {name: cut_to_data(value) if name == "cut" else value for name, value in _by_name(self).items()}
+        return cast("dict[str, Any]", finite(data))
+
     @property
     def helps(self) -> bool:
         """Unless held-out tokens say that it does not."""
@@ -58,3 +71,9 @@ class CutReport(SiteReport):
     cut: Cut
     score: float = float("nan")
     seconds: float = 0.0
+
+
+def _by_name(report: SiteReport) -> dict[str, Any]:
+    """The fields, what was cut first."""
+    names = sorted((field.name for field in attrs.fields(type(report))), key=lambda name: name not in ("cut", "score"))
+    return {name: getattr(report, name) for name in names}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from billhook.errors import AmbiguousStrategy, PluginError, UnknownStrategy
+from billhook.plugins.origin import THIS_PROGRAM
+from billhook.plugins.plugin_file import SUFFIX, is_reference
+from billhook.plugins.plugin_info import PluginInfo
+from billhook.roles.role import ROLES
 
 Offer = TypeVar("Offer")
 
@@ -34,3 +38,23 @@ def pick(what: str, name: str, table: Mapping[str, Mapping[str, Offer]]) -> Offe
     if len(offers) > 1:
         raise AmbiguousStrategy(what, name, list(offers))
     return next(iter(offers.values()))
+
+
+def why_missing(what: str, name: str, plugins: Sequence[PluginInfo]) -> str:
+    """Where a name would come from that nobody offers, and how to have it, as sentences; empty if nothing is known."""
+    distribution = name.rpartition(":")[0]
+    mine = [
+        info for info in plugins if distribution in ("", info.distribution) and info.status in ("failed", "blocked")
+    ]
+    if distribution == THIS_PROGRAM:
+        return "It was offered by an object of a program: hand that over with hooks=[...]."
+    if is_reference(name):
+        option = f"--{what} {name}" if what in ROLES else name
+        return f"It is a class that nobody offers by name; whoever trusts it names it: {option}."
+    if distribution.endswith(SUFFIX):
+        return f"It is of a file: give that with --plugin {distribution}, in Python with Registry.with_files."
+    if mine:
+        return " ".join(f"The plugin {info.qualified} is {info.status}: {info.reason.rstrip('.')}." for info in mine)
+    if distribution and all(info.distribution != distribution for info in plugins):
+        return f"The distribution {distribution} is not installed, or brings no plugins."
+    return ""

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
-from types import ModuleType
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import cattrs
-import pluggy
 
 from billhook.errors import (
+    BillhookError,
     InvalidConfig,
     PluginError,
+    UnknownStrategy,
     UnsupportedArchitecture,
     did_you_mean,
     listing,
 )
 from billhook.heterogeneous.configuration_billhook import family_of
 from billhook.json_values import build
-from billhook.log import logger
 from billhook.model.adapter import Adapter
 from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
-from billhook.plugins import hookspecs
-from billhook.plugins.offers import note, pick
+from billhook.plugins import plugin_file
+from billhook.plugins.culprit import Culprit, blame
+from billhook.plugins.offers import Offer, note, pick, why_missing
+from billhook.plugins.origin import DISABLE_VARIABLE as DISABLE_VARIABLE
 from billhook.plugins.plugin_info import PluginInfo
+from billhook.plugins.plugin_set import GROUP as GROUP
+from billhook.plugins.plugin_set import PluginSet
+from billhook.plugins.role_rules import wrong_with
 from billhook.plugins.strategy_options import converter_for, defaults_of, options_of
 from billhook.roles.recipe import Recipe
 from billhook.roles.role import ROLES, Role, Strategy, why_unfit
@@ -37,29 +42,22 @@ from billhook.roles.selector import Selector
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-GROUP = "billhook"
-"""The entry-point group that plugins are found by."""
-
-DISABLE_VARIABLE = "BILLHOOK_DISABLE_PLUGINS"
-"""Environment variable: entry-point names, distributions or ``dist:name``, separated by commas, not to load."""
-
 
 class Registry:
     """Plugins, and the strategies and adapters they offer.
 
     A value of its own rather than a global, so that tests and pruners can hold different ones;
     :func:`default_registry` is the one made of all installed plugins.
-
-    Attributes:
-        plugins: what is known of each plugin: name, distribution, status, the hooks that it implements.
     """
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(hookspecs)
-        self._distributions: dict[str, str] = {}
-        self.plugins: list[PluginInfo] = []
-        self._problems: list[str] = []
+        self._set = PluginSet()
+        self._classes: list[tuple[Role, str, str, type[Strategy]]] = []
+
+    @property
+    def plugins(self) -> list[PluginInfo]:
+        """What is known of each plugin: name, distribution, status, the hooks that it implements."""
+        return list(self._set.infos)
 
     @classmethod
     def from_entry_points(
@@ -67,41 +65,77 @@ class Registry:
     ) -> Registry:
         """Load every entry point of the group, or those given.
 
-        A plugin that fails on import is logged and skipped; one that breaks a rule is noted, and makes the first
-        look-up raise. ``blocked`` defaults to what ``BILLHOOK_DISABLE_PLUGINS`` names.
+        A plugin that fails on import, that is for another version of the plugin API, or whose requirements are not
+        met, is logged and skipped; one that breaks a rule is noted, and makes the first look-up raise. ``blocked``
+        defaults to what ``BILLHOOK_DISABLE_PLUGINS`` names; a name in it that nothing has is logged.
         """
         registry = cls()
-        if entry_points is None:
-            entry_points = metadata.entry_points(group=GROUP)
-        if blocked is None:
-            blocked = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
-        # Not pluggy's own loader: it silently skips the second of two distributions with the same entry-point
-        # name, and one failing import keeps all the rest from loading.
-        for entry in sorted(entry_points, key=lambda e: (_distribution(e) != GROUP, _distribution(e), e.name)):
-            registry._load(entry, blocked)
+        registry._set.add_installed(
+            metadata.entry_points(group=GROUP) if entry_points is None else entry_points, blocked
+        )
         return registry
 
     def extended(self, plugins: Iterable[object]) -> Registry:
         """A registry with the same plugins and these objects on top; this one stays as it is.
 
         Raises:
-            PluginError: one of them implements an unknown hook, or takes an unknown argument.
+            PluginError: one of them implements no hook, an unknown one, or takes an unknown argument; or is for another
+                version of the plugin API.
+            InvalidConfig: no list of objects.
         """
-        self._raise_problems()
-        registry = Registry()
-        registry.plugins = list(self.plugins)
-        for name, plugin in self._manager.list_name_plugin():
-            if plugin is not None:
-                registry._register(plugin, name, self._distributions[name])
-        for number, plugin in enumerate(plugins, start=len(registry._distributions)):
-            registry._register(plugin, f"{_plain_name(plugin)}#{number}", "this-program")
+        if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+            raise InvalidConfig(f"Hooks are given as a list of plugin objects: hooks=[...]; got {plugins!r}.")
+        registry = self._copy()
+        registry._set.add_objects(plugins)
         return registry
+
+    def with_files(self, paths: Sequence[str | Path]) -> Registry:
+        """A registry with the same plugins and those in these Python files, which are run; this one stays as it is.
+
+        What a file offers is qualified by its name without the folder: ``my_idea.py:quiet``.
+
+        Raises:
+            PluginError: a file is not there or raises, is no plugin, or two have one name.
+        """
+        registry = self._copy()
+        for path in paths:
+            registry._set.add_file(path)
+        return registry
+
+    def with_class(self, role: Role, reference: str) -> Registry:
+        """A registry that also offers the class ``module:Class`` or ``FILE.py:Class`` for a role, under that name.
+
+        The module is imported, the file run. This registry stays as it is.
+
+        Raises:
+            PluginError: it cannot be imported, or is no class that plays the role.
+        """
+        owner, found = plugin_file.find(reference)
+        if not (isinstance(found, type) and issubclass(found, ROLES[role].base)):
+            raise PluginError(f"{reference} is {found!r}, which is no {role.capitalize()} class.")
+        if reason := wrong_with(role, found):
+            raise PluginError(f"The class {reference} {reason}.")
+        registry = self._copy()
+        registry._classes.append((role, found.__name__, owner, found))
+        return registry
+
+    def check(self) -> list[str]:
+        """Everything that is wrong with the plugins, each with the way out; their registrations are called for it.
+
+        Afterwards :attr:`plugins` has all that break a rule as ``invalid``.
+        """
+        for role in ROLES:
+            with contextlib.suppress(PluginError):
+                self._collect(role)
+        for others in (self._all_adapters, self._all_recipes):
+            with contextlib.suppress(PluginError):
+                others()
+        return list(self._set.problems.values())
 
     @property
     def hook(self) -> Any:
         """Pluggy's relay: ``registry.hook.billhook_after_cut(state=…, cut=…, report=…)``."""
-        self._raise_problems()
-        return self._manager.hook
+        return self._set.hook
 
     def names(self, role: Role) -> list[str]:
         """Short names of a role's strategies, in order."""
@@ -122,10 +156,21 @@ class Registry:
             InvalidConfig: an option is unknown or outside its range.
             PluginError: an installed plugin breaks a rule.
         """
-        factory = pick(role, name, self._offers[role])
-        strategy = build(factory, options or {}, f"{role} {name!r}", self._converter)
+        factory = self._pick(role, name, self._offers[role])
+        try:
+            strategy = build(factory, options or {}, f"{role} {name!r}", self._converter)
+        except BillhookError:
+            raise
+        except Exception as error:
+            blame(
+                error,
+                Culprit(what=f"the making of the {role} {name!r}", owner=self.owner_of(name)),
+            )
+            raise
         if not _plays(role, strategy):
             raise PluginError(f"The {role} {name!r} is a {type(strategy).__name__}, which is no {role.capitalize()}.")
+        if reason := wrong_with(role, type(strategy)):
+            raise PluginError(f"The {role} {name!r}, a {type(strategy).__name__}, {reason}.")
         if reason := why_unfit(type(strategy)):
             raise PluginError(f"The {role} {name!r} does not fit: {reason}")
         return strategy
@@ -145,6 +190,8 @@ class Registry:
                 f"The {role} must be a name or an object of the class {role.capitalize()}; got {given!r}."
                 + (" That is the class; call it." if isinstance(given, type) else "")
             )
+        if reason := wrong_with(role, type(given)):
+            raise PluginError(f"The {role} {given!r} {reason}.")
         if reason := why_unfit(type(given)):
             raise InvalidConfig(f"The {role} does not fit: {reason}")
         return given
@@ -158,12 +205,21 @@ class Registry:
         Raises:
             InvalidConfig: one that is offered has an option with a value that no plan can hold.
         """
-        name, options = self._name_of(role, strategy), {}
+        name, options = self.offered_as(role, type(strategy)), {}
         if name is not None:
             options = self.options_of(strategy)
         else:
             name, options = f"({type(strategy).__module__}.{type(strategy).__qualname__})", self._told(strategy)
         return StrategySpec(name=name, options=options, defaults=defaults_of(strategy))
+
+    def offered_as(self, role: Role, cls: type[Any]) -> str | None:
+        """The qualified name that a class is offered by; None if nobody offers it."""
+        names = (f"{d}:{name}" for name, offers in self._offers[role].items() for d in offers if offers[d] is cls)
+        return min(names, key=lambda name: (plugin_file.is_reference(name), name.partition(":")[2], name), default=None)
+
+    def owner_of(self, name: str) -> str:
+        """The distribution, or the file, that a qualified name belongs to; empty for what a program's object offers."""
+        return self._set.owner_of(name.rpartition(":")[0])
 
     def options_of(self, strategy: Strategy) -> dict[str, Any]:
         """All options, as JSON values.
@@ -174,14 +230,6 @@ class Registry:
             InvalidConfig: one has a value that no JSON can hold.
         """
         return options_of(strategy, self._converter)
-
-    def _name_of(self, role: Role, strategy: Strategy) -> str | None:
-        """``dist:name`` of the offer that is the strategy's class; None where nobody offers it."""
-        for name, offers in sorted(self._offers[role].items()):
-            for dist, factory in sorted(offers.items()):
-                if factory is type(strategy):
-                    return f"{dist}:{name}"
-        return None
 
     def _told(self, strategy: Strategy) -> dict[str, Any]:
         try:
@@ -204,7 +252,7 @@ class Registry:
             AmbiguousStrategy: two distributions offer it.
             PluginError: an installed plugin breaks a rule.
         """
-        return pick("recipe", name, self._recipes)
+        return self._pick("recipe", name, self._recipes)
 
     def adapter_for(self, model_type: str) -> Adapter:
         """The adapter that serves this ``config.model_type``.
@@ -246,11 +294,7 @@ class Registry:
 
     def listeners(self) -> list[tuple[str, object]]:
         """Distribution and plugin of all that implement a hook of a run, not only offer something."""
-        return [
-            (self._distributions[name], plugin)
-            for name, plugin in self._manager.list_name_plugin()
-            if plugin is not None and not all(map(_is_offer, _hooks_of(self._manager, plugin)))
-        ]
+        return self._set.listeners()
 
     def adapters(self) -> list[Adapter]:
         """Every adapter, once, by name."""
@@ -272,6 +316,14 @@ class Registry:
     @functools.cached_property
     def _adapters(self) -> dict[str, dict[str, Adapter]]:
         """By model type and distribution: the adapter."""
+        return self._all_adapters()
+
+    @functools.cached_property
+    def _recipes(self) -> dict[str, dict[str, Recipe]]:
+        """By name and distribution."""
+        return self._all_recipes()
+
+    def _all_adapters(self) -> dict[str, dict[str, Adapter]]:
         table: dict[str, dict[str, Adapter]] = {}
 
         def offer(distribution: str, adapter: Adapter) -> None:
@@ -282,20 +334,22 @@ class Registry:
                     raise PluginError(f"{distribution} offers two adapters for the model type {model_type!r}.")
                 table[model_type][distribution] = adapter
 
-        self._call_each("billhook_register_adapters", offer)
+        self._set.call_each("billhook_register_adapters", offer)
         return table
 
-    @functools.cached_property
-    def _recipes(self) -> dict[str, dict[str, Recipe]]:
-        """By name and distribution."""
+    def _all_recipes(self) -> dict[str, dict[str, Recipe]]:
         table: dict[str, dict[str, Recipe]] = {}
 
         def offer(distribution: str, recipe: Recipe) -> None:
             if not isinstance(recipe, Recipe):
                 raise PluginError(f"{distribution} offers {recipe!r} as a recipe, which is no Recipe instance.")
+            for role in ROLES:
+                strategy = recipe.strategy(role)
+                if strategy is not None and (reason := wrong_with(role, type(strategy))):
+                    raise PluginError(f"The {role} {strategy!r} of {distribution}'s recipe {recipe.name!r} {reason}.")
             note(table, "recipe", recipe.name, distribution, recipe)
 
-        self._call_each("billhook_register_recipes", offer)
+        self._set.call_each("billhook_register_recipes", offer)
         return table
 
     def _collect(self, role: Role) -> dict[str, dict[str, Callable[..., Strategy]]]:
@@ -307,79 +361,29 @@ class Registry:
                     f"{distribution} offers {factory!r} as the {role} {name!r}, which is no "
                     f"{role.capitalize()} class, nor a function that returns one."
                 )
+            if isinstance(factory, type) and (reason := wrong_with(role, factory)):
+                raise PluginError(f"{distribution} offers {factory.__name__} as the {role} {name!r}, which {reason}.")
             if isinstance(factory, type) and (reason := why_unfit(factory)):
                 raise PluginError(f"{distribution} offers the {role} {name!r}, which does not fit: {reason}")
             note(table, role, name, distribution, factory)
 
-        self._call_each(ROLES[role].hook, offer)
+        self._set.call_each(ROLES[role].hook, offer)
+        for wanted, name, owner, cls in self._classes:
+            if wanted == role:
+                table.setdefault(name, {})[owner] = cls
         return table
 
-    def _call_each(self, hook: str, offer: Callable[..., None]) -> None:
-        """Call a registration hook plugin by plugin, so that each offer's origin is known."""
-        self._raise_problems()
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            register = functools.partial(offer, self._distributions[implementation.plugin_name])
-            try:
-                implementation.function(**{name: register for name in implementation.argnames})
-            except PluginError:
-                raise
-            except Exception as error:
-                name = implementation.plugin_name
-                raise PluginError(
-                    f"Plugin {name} failed in {hook}: {type(error).__name__}: {error}. "
-                    f"Mend it, or block it with {DISABLE_VARIABLE}={name}."
-                ) from error
-
-    def _load(self, entry: metadata.EntryPoint, blocked: Collection[str]) -> None:
-        distribution = _distribution(entry)
-        version = entry.dist.version if entry.dist else ""
-        info = PluginInfo(name=entry.name, distribution=distribution, version=version, status="loaded")
-        if hit := {entry.name, distribution, info.qualified} & set(blocked):
-            self.plugins.append(attrs.evolve(info, status="blocked", reason=f"{DISABLE_VARIABLE} names {listing(hit)}"))
-            return
+    def _pick(self, what: str, name: str, table: Mapping[str, Mapping[str, Offer]]) -> Offer:
         try:
-            plugin = entry.load()
-        except Exception as error:  # whatever a stranger's import raises must not keep the others from loading
-            reason = f"{type(error).__name__}: {error}"
-            logger.warning("Plugin {} is skipped, its import failed: {}", info.qualified, reason)
-            self.plugins.append(attrs.evolve(info, status="failed", reason=reason))
-            return
-        try:
-            self._register(plugin, info.qualified, distribution)
-        except PluginError as error:
-            self._problems.append(str(error))
-            self.plugins.append(attrs.evolve(info, status="invalid", reason=str(error)))
-            return
-        self.plugins.append(attrs.evolve(info, hooks=_hooks_of(self._manager, plugin)))
+            return pick(what, name, table)
+        except UnknownStrategy as error:
+            hint = why_missing(what, name, self.plugins)
+            raise UnknownStrategy(what, name, error.known, hint) if hint else error from None
 
-    def _register(self, plugin: object, name: str, distribution: str) -> None:
-        if isinstance(plugin, type):
-            raise PluginError(f"Plugin {name} is a class; give an instance or a module.")
-        self._refuse_unknown_hooks(plugin, name)
-        try:
-            self._manager.register(plugin, name=name)
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"Plugin {name} is not valid: {' '.join(str(error).split())}") from error
-        self._distributions[name] = distribution
-
-    def _refuse_unknown_hooks(self, plugin: object, name: str) -> None:
-        known = [hook for hook in dir(hookspecs) if hook.startswith("billhook_")]
-        for attribute in dir(plugin):
-            marked = self._manager.parse_hookimpl_opts(plugin, attribute) is not None
-            if attribute in known and not marked:  # pluggy would pass it over without a word
-                raise PluginError(
-                    f"Plugin {name} has a {attribute} that is not marked with @hookimpl, so it would never be called. "
-                    f"Mark it, rename it, or block the plugin with {DISABLE_VARIABLE}={name}."
-                )
-            if attribute not in known and marked:
-                raise PluginError(
-                    f"Plugin {name} implements {attribute}, which is no hook of billhook."
-                    f"{did_you_mean(attribute, known)} Mend it, or block it with {DISABLE_VARIABLE}={name}."
-                )
-
-    def _raise_problems(self) -> None:
-        if self._problems:
-            raise PluginError(" ".join(self._problems))
+    def _copy(self) -> Registry:
+        registry = Registry()
+        registry._set, registry._classes = self._set.copy(), list(self._classes)
+        return registry
 
 
 @functools.cache
@@ -390,22 +394,6 @@ def default_registry() -> Registry:
 
 def _plays(role: Role, candidate: object) -> bool:
     return isinstance(candidate, ROLES[role].base)
-
-
-def _distribution(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name.lower().replace("_", "-") if entry.dist else "unknown"
-
-
-def _plain_name(plugin: object) -> str:
-    return plugin.__name__ if isinstance(plugin, ModuleType | type) else type(plugin).__name__
-
-
-def _is_offer(hook: str) -> bool:
-    return hook.startswith("billhook_register_")
-
-
-def _hooks_of(manager: pluggy.PluginManager, plugin: object) -> tuple[str, ...]:
-    return tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))
 
 
 def recipe(name: str) -> Recipe:

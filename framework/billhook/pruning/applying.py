@@ -28,6 +28,7 @@ from billhook.roles.objective import Objective
 from billhook.roles.role import Role, Strategy
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
+from billhook.value_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,10 +86,12 @@ def apply(
             f"What is applied is a Plan; got {type(plan).__name__}. Read one with Plan.load(path), or make one of a "
             f"published result: published.plan(model)."
         )
+    refuse_other_kind(pruner, Pruner | None, "The 'pruner' of apply")
     refuse_other_model(plan, model)
     redone = attrs.evolve(pruner_for(plan, pruner), selector=Planned(plan.cuts), recipe=None)
     tell_differences(plan, redone, Pruner() if pruner is None else pruner, model)
-    data, record, measured = _what_it_sees(plan, redone, model, tokenizer, calibration, any_calibration)
+    asked = pruner is not None and pruner.objective is not None
+    data, record, measured = _what_it_sees(plan, redone, model, tokenizer, calibration, any_calibration, asked=asked)
     result = attrs.evolve(redone, objective=measured).prune(model, tokenizer, calibration=data, budget=plan.budget)
     own = plan.objective if redone.objective is not None and measured is None else result.plan.objective
     again = attrs.evolve(
@@ -108,17 +111,20 @@ def _what_it_sees(
     tokenizer: PreTrainedTokenizerBase | None,
     calibration: object,
     any_calibration: bool,
+    *,
+    asked: bool,
 ) -> tuple[Calibration, CalibrationRecord, str | Objective | None]:
     """Data, what a plan remembers of them, and the objective that is measured on them.
 
-    Where an objective alone wants data that are nowhere to be had, it is not measured, and a warning says so.
+    Where the plan's objective alone wants data that are nowhere to be had, it is not measured, and a warning says so;
+    one that was ``asked`` for by hand is.
     """
     if calibration is None and not needs_data(redone):
         return Calibration(source=NO_TOKENS), plan.calibration, redone.objective
     try:
         return *_data_for(plan, model, tokenizer, calibration, any_calibration), redone.objective
     except CalibrationError as error:
-        if calibration is not None or repairs(redone):
+        if asked or calibration is not None or repairs(redone):
             raise
         logger.warning("The plan's objective is not measured, and nothing else needs data: {}", error)
         return Calibration(source=NO_TOKENS), plan.calibration, None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from transformers import PreTrainedModel
@@ -15,17 +16,24 @@ from billhook.activations.activation_cache import CacheBudget
 from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
+from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.tokens import Tokens
+from billhook.errors import InvalidConfig
 from billhook.log import logger
+from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.model.weights import refuse_unusable
+from billhook.news import News
 from billhook.plans.budget import Budget
 from billhook.plans.journal import Journal
+from billhook.plans.journal_file import JournalFile, opened
 from billhook.plans.plan import TOKENS_PER_BATCH
 from billhook.plans.repair import Repair
 from billhook.plans.report import CutReport
 from billhook.plugins.registry import Registry, default_registry
+from billhook.progress import SearchProgress
+from billhook.pruning.attribution import Whereabouts, attributed
 from billhook.pruning.method import Method
 from billhook.pruning.records import Records
 from billhook.pruning.refusals import (
@@ -34,6 +42,7 @@ from billhook.pruning.refusals import (
     refuse_no_model,
     refuse_rigid,
     refuse_unmergeable,
+    refuse_unweighted,
 )
 from billhook.regression.linear_map import LinearMap
 from billhook.repair.final_repairs import FinalRepairs
@@ -49,12 +58,18 @@ from billhook.roles.role import ROLES
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
 from billhook.search.scoring import score
+from billhook.value_kinds import ELSEWHERE, refuse_other_kind, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@attrs.frozen(kw_only=True, eq=False)
+def _path(given: object) -> os.PathLike[str] | None:
+    refuse_other_kind(given, str | os.PathLike | None, "The 'journal' of Pruner")
+    return given if given is None or isinstance(given, JournalFile) else Path(cast("str", given))
+
+
+@attrs.frozen(kw_only=True, eq=False, field_transformer=typed)
 class Pruner:
     """Orders the steps; knows no method by name.
 
@@ -75,20 +90,28 @@ class Pruner:
         journal: a file for the decisions of a search. If it is there, from an interrupted run on the same model, data
             and options, that run goes on where it was; None for no such file.
         registry: where names are looked up; all installed plugins if not given.
+        progress: whether it is shown where a run stands: a bar in a terminal and in a notebook, a line about every half
+            minute where the output goes to a file. If None, it is, unless one of the ``hooks`` is told of progress, or
+            the environment says ``BILLHOOK_PROGRESS=0``.
         recipe: the one that :meth:`following` took the strategies of, for the plan's list of versions; changes nothing.
     """
 
-    selector: str | Selector | None = None
-    estimator: str | Estimator | None = None
-    merger: str | Merger | None = None
-    objective: str | Objective | None = None
+    selector: str | Selector | None = attrs.field(default=None, metadata=ELSEWHERE)
+    estimator: str | Estimator | None = attrs.field(default=None, metadata=ELSEWHERE)
+    merger: str | Merger | None = attrs.field(default=None, metadata=ELSEWHERE)
+    objective: str | Objective | None = attrs.field(default=None, metadata=ELSEWHERE)
     repair: Repair | None = None
     hooks: Sequence[object] = ()
     cache: CacheBudget = attrs.field(factory=CacheBudget)
     tokens_per_batch: int | None = None
-    journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    journal: os.PathLike[str] | None = attrs.field(default=None, converter=_path, metadata={"billhook_kind": False})
     registry: Registry = attrs.field(factory=default_registry, repr=False)
     recipe: Recipe | None = None
+    progress: bool | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise InvalidConfig(f"The 'tokens_per_batch' of Pruner must be at least 1; got {self.tokens_per_batch}.")
 
     @classmethod
     def following(cls, recipe: str | Recipe, **options: Any) -> Pruner:
@@ -145,17 +168,25 @@ class Pruner:
             BillhookError: any rule that is broken; the subclass and the text say which.
         """
         refuse_no_model(model)
+        registry, where = self.whole_registry, Whereabouts()  # refuses hooks that are none
         refuse_no_budget(budget)
+        if tokenizer is not None:
+            refuse_no_tokenizer(tokenizer)
         refuse_layers(self.selector, budget)
-        return _Run(self, self.whole_registry, model)(tokenizer, Calibration.of(calibration), budget)
+        with attributed(registry, where), opened(self.journal) as journal:
+            run = _Run(attrs.evolve(self, journal=journal), registry, model, where)
+            with run.news:
+                return run(tokenizer, Calibration.of(calibration), budget)
 
 
 class _Run:
     """One call of :meth:`Pruner.prune`: the loop, and the clock."""
 
-    def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel) -> None:
-        self.dense = registry.view(model)  # the state works on copies of it
+    def __init__(self, pruner: Pruner, registry: Registry, model: PreTrainedModel, where: Whereabouts) -> None:
+        self.where = where
+        view = registry.view(model)
         refuse_unusable(model)
+        self.dense = without_rounding(view)  # the state works on copies of it
         self.pruner, self.hook = pruner, registry.hook
         self.method = _method_of(pruner, registry)
         self.records = Records(
@@ -165,15 +196,18 @@ class _Run:
         self.final = FinalRepairs(self.repairer, self.method.repair)
         self.reports: list[CutReport] = []
         self.metrics: dict[str, float] = {}
+        watched = any(hasattr(hooks, "billhook_on_progress") for hooks in pruner.hooks)
+        self.news = News(shown=not watched if pruner.progress is None else pruner.progress)
 
     def __call__(
         self, tokenizer: PreTrainedTokenizerBase | None, calibration: Calibration, budget: Budget
     ) -> PruneResult:
         began = time.perf_counter()
+        refuse_unweighted(self.method)
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
-        refuse_unknown_ids(self.dense.model, tokens.ids)
+        refuse_unknown_ids(self.dense.model, tokens.ids, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -206,14 +240,17 @@ class _Run:
         cuts = self.method.selector.select(state, budget)
         while True:
             began = time.perf_counter()
+            self.where.phase, self.where.cut = "selecting", None
             cut = next(cuts, None)
             selected = time.perf_counter()
             self._clock("seconds_selecting", selected - began)
             if cut is None:
                 break
+            self.where.phase, self.where.cut = "cutting", cut
             if not self._vetoed(state, cut):
                 self._apply(state, cut)
             self._clock("seconds_repairing", time.perf_counter() - selected)
+        self.where.phase, self.where.cut = "", None
         if not state.cuts:
             logger.warning("Nothing was cut: {} vetoed.", len(state.vetoed))
 
@@ -250,6 +287,7 @@ class _Run:
         if not self.final.due(state):
             return
         began = time.perf_counter()
+        self.where.phase = "repairing at the end"
         if not self.final.waits:
             self._measure(state, "objective_before_closing")
         searched_all = state.tokens.ids.shape == tokens.ids.shape
@@ -266,21 +304,37 @@ class _Run:
             cache=self.pruner.cache,
             tokens_per_batch=self.records.tokens_per_batch,
             progress=self._progress,
-            on_search=lambda progress: self.hook.billhook_on_search(progress=progress),
+            on_search=self._on_search,
             journal=journal,
             repair=self.method.repair,
             trials=(lambda state: TrialRepairs(state, self.repairer)) if tries else None,
         )
 
+    def _on_search(self, progress: SearchProgress) -> None:
+        self.news.searching(progress)
+        self.hook.billhook_on_search(progress=progress)
+
     def _progress(self, stage: str, done: int, total: int | None) -> None:
+        self.news(stage, done, total)
         self.hook.billhook_on_progress(stage=stage, done=done, total=total)
 
     def _measure(self, state: PruningState, name: str) -> None:
         if state.objective is not None:
+            self.where.phase = "scoring"
             self.metrics[name] = score(state, state.objective)
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds
+
+
+def without_rounding(view: ModelView) -> ModelView:
+    """The model itself, or a copy in which what a cast has rounded is exact again; see :func:`renew_buffers`."""
+    if not has_rounded_buffers(view.model):
+        return view
+    logger.info("the model was cast by .to(): its {} buffers are made anew in the result", view.model.dtype)
+    exact = view.copy()
+    renew_buffers(exact.model)
+    return exact
 
 
 def _method_of(pruner: Pruner, registry: Registry) -> Method:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -75,7 +75,7 @@ class Records:
         parts = [self.method.strategy(role) for role in ROLES]
         return versions(self.registry, [*parts, self.dense.adapter, self.recipe, *kinds])
 
-    def journal(self, path: Path | None, tokens: Tokens, budget: Budget) -> Journal | None:
+    def journal(self, path: os.PathLike[str] | None, tokens: Tokens, budget: Budget) -> Journal | None:
         """The journal of this very run: all that its decisions depend on is written at its top. None for no path."""
         if path is None:
             return None

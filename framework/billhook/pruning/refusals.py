@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from transformers import PreTrainedModel
 
 from billhook.cuts.drop_branch import DropBranch
 from billhook.cuts.drop_layers import DropLayers
 from billhook.cuts.uniform import can_be_uniform
-from billhook.errors import InvalidConfig, UnsupportedArchitecture
+from billhook.errors import InvalidConfig
+from billhook.model.acceptance import refuse_changed, refuse_unprunable
 from billhook.model.branch import Branch
 from billhook.model.view import ModelView
 from billhook.plans.budget import Budget
@@ -17,11 +20,9 @@ from billhook.roles.selector import Selector
 
 
 def refuse_no_model(model: object) -> None:
-    """Raise :class:`UnsupportedArchitecture` for what is no model at all, a name for instance."""
-    if not isinstance(model, PreTrainedModel):
-        raise UnsupportedArchitecture(
-            f"The model must be a transformers model, as billhook.load(name) gives; got {type(model).__name__}."
-        )
+    """Raise for what is no model that can be pruned: a name, a classifier, LoRA layers, a ``forward`` of its own."""
+    refuse_unprunable(model)
+    refuse_changed(cast(PreTrainedModel, model))
 
 
 def refuse_unmergeable(view: ModelView, method: Method) -> None:
@@ -37,6 +38,16 @@ def refuse_unmergeable(view: ModelView, method: Method) -> None:
         method.merger.check(view, DropLayers(last, last + 1))
     if "attention" in donors:
         method.merger.check(view, DropBranch(last, "mlp"))
+
+
+def refuse_unweighted(method: Method) -> None:
+    """Raise :class:`InvalidConfig` for weights of tokens with an estimator that reads rows: rows carry none."""
+    if method.estimator.needs is Needs.ROWS and method.repair.weights != "equal":
+        raise InvalidConfig(
+            f"Repair(weights={method.repair.weights!r}) would do nothing: the estimator {method.estimator!r} reads "
+            f"rows, which carry no weights. Leave the weights 'equal' (repair.weights=equal), or use an estimator that "
+            f"reads moments, such as 'least-squares' or 'ridge'."
+        )
 
 
 def refuse_no_budget(budget: object) -> None:

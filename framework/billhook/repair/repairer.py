@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from billhook.errors import InvalidCut, SingularProblem
-from billhook.model.writer import all_finite
+from billhook.errors import InvalidCut
 from billhook.plans.report import CutReport
 from billhook.regression.linear_map import LinearMap
 from billhook.regression.regression import Regression
+from billhook.repair.answers import refuse_no_map
 from billhook.repair.figures import measure
 from billhook.repair.streamed_regression import StreamedRegression
 from billhook.roles.estimator import Estimator, Needs
@@ -72,10 +72,15 @@ class Repairer:
         return (linear_map, figures) if figures.helps else (None, figures)
 
     def estimate(self, regression: Regression) -> LinearMap | None:
-        """The estimator's answer; raises :class:`SingularProblem` if it is not finite."""
+        """The estimator's answer.
+
+        Raises:
+            SingularProblem: its weight or its bias is not finite.
+            ShapeMismatch: it is no map of the problem's shape in float32 or float64.
+        """
         linear_map = self.estimator.estimate(regression)
-        if linear_map is not None and not all_finite(linear_map.weight):
-            raise SingularProblem(f"The estimator {self.estimator!r} gave a map that is not finite. Use another one.")
+        if linear_map is not None:
+            refuse_no_map(self.estimator, linear_map, regression)
         return linear_map
 
     def _known(self, state: PruningState, site: RepairSite | None) -> LinearMap | None:

@@ -5,33 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from billhook.cuts.kinds import cut_to_data
-from billhook.errors import CheckpointError, OutputExists
+from billhook.errors import BillhookError, CheckpointError, first_line, is_out_of_memory
+from billhook.heterogeneous.configuration_billhook import family_of, is_known
+from billhook.heterogeneous.family import is_heterogeneous
 from billhook.log import logger
 from billhook.model.inserted import has_inserted
 from billhook.plans.report import CutReport, SiteReport
+from billhook.results.checkpoint_files import CARD, RECORD
 from billhook.results.model_card import model_card
 from billhook.results.outcome import Outcome
 from billhook.results.padding import padded
+from billhook.results.place import Place
 from billhook.results.settling import describe_layers
 from billhook.results.verification import verify_reload, verify_same
 from billhook.version import __version__
-
-RECORD = "billhook.json"
-"""Beside the weights: plan, figures, versions and hashes."""
 
 NAMED = 5
 """Layers that a message names at most."""
@@ -59,7 +59,8 @@ def save(
     Args:
         result: what :meth:`billhook.Pruner.prune` returned.
         path: the folder to make.
-        overwrite: replace a folder that is there, if it is empty or holds a checkpoint.
+        overwrite: replace a folder that is there, if it is empty or a checkpoint and nothing else
+            (``results/checkpoint_files.py``).
         verify: reload and compare; needs the model's memory a second time.
         pad: write a stock checkpoint all the same, larger: what is gone is there as zeros (``results/padding.py``).
         uniform: refuse a model that no stock checkpoint can hold; with ``pad``, there is none.
@@ -68,35 +69,48 @@ def save(
         ``path``.
 
     Raises:
-        OutputExists: ``path`` is there and may not be replaced.
+        OutputExists: ``path`` is there and may not be replaced, or another run writes there.
         CheckpointError: the layers differ and ``uniform`` was asked for, the model cannot be padded, transformers
-            refuses to save it, or the reloaded one differs.
+            refuses to save it, it cannot be written, or the reloaded one differs.
     """
-    refuse_existing(path, overwrite)
+    with Place(path, overwrite=overwrite) as place:
+        return fill(place, result, verify=verify, pad=pad, uniform=uniform)
+
+
+def fill(place: Place, result: Outcome, *, verify: bool = True, pad: bool = False, uniform: bool = False) -> Path:
+    """Like :func:`save`, into a place that was taken before."""
     model = padded(result.model) if pad else result.model
     if verify and model is not result.model:
         verify_same(result.model, model, "The padded model")
     if uniform:
         _refuse_uneven(model)
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary_sibling(path) as draft:
-        _write(result, model, draft)
-        if verify:
-            verify_reload(model, draft)
-        _put_in_place(draft, path)
-    logger.info("checkpoint written to {}", path)
-    return path
+    _refuse_strange_family(model)
+    try:
+        place.require(byte_count(model))
+        with place.draft() as draft:
+            _write(result, model, draft)
+            if verify:
+                verify_reload(model, draft)
+            _put_in_place(place, draft)
+    except OSError as error:
+        if isinstance(error, BillhookError):
+            raise
+        raise CheckpointError(
+            f"The checkpoint cannot be written to {place.path}: {error.strerror or first_line(error)}. Nothing of it "
+            f"is left there. Make room, or save it elsewhere."
+        ) from error
+    logger.info("checkpoint written to {}", place.path)
+    return place.path.absolute()
+
+
+def byte_count(model: PreTrainedModel) -> int:
+    """Bytes that the weights take; tied ones once."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise :class:`OutputExists` unless ``path`` is free, or may be overwritten: an empty folder or a checkpoint."""
-    if not path.exists() and not path.is_symlink():
-        return
-    if not overwrite:
-        raise OutputExists(f"The output {path} exists. Choose another, or allow overwriting it (--overwrite).")
-    if not path.is_dir() or path.is_symlink() or (any(path.iterdir()) and not (path / "config.json").is_file()):
-        raise OutputExists(f"The output {path} is no checkpoint folder, so it is not overwritten. Choose another.")
+    Place(path, overwrite=overwrite).refuse()
 
 
 def _refuse_uneven(model: PreTrainedModel) -> None:
@@ -115,18 +129,16 @@ def _refuse_uneven(model: PreTrainedModel) -> None:
         )
 
 
-@contextmanager
-def _temporary_sibling(path: Path) -> Iterator[Path]:
-    """A new folder next to ``path``; removed on every way out but a failed comparison."""
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent))
-    draft.chmod(0o755)  # mkdtemp makes private folders; a checkpoint is an ordinary one
-    try:
-        yield draft
-    except CheckpointError:
-        raise  # it names the folder, which is the evidence
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+def _refuse_strange_family(model: PreTrainedModel) -> None:
+    """Raise :class:`CheckpointError` for layers that differ in a family that only code beside the weights knows."""
+    if not is_heterogeneous(model):
+        return
+    base = family_of(model.config)
+    if not is_known(base):
+        raise CheckpointError(
+            f"The layers of this model differ, and its family {base!r} is none of transformers' own, so nothing could "
+            f"load it again. Fill it up with zeros (pad=True), or use the selectors' option 'uniform'."
+        )
 
 
 def _write(result: Outcome, model: PreTrainedModel, folder: Path) -> None:
@@ -134,12 +146,22 @@ def _write(result: Outcome, model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
         if result.tokenizer is not None:
             result.tokenizer.save_pretrained(folder)
+    except SafetensorError as error:
+        raise _disk_error(error) from error
     except (ValueError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(
             f"transformers refuses to save the pruned {result.plan.model.model_type}: {error} (files so far: {folder})"
         ) from error
-    (folder / "README.md").write_text(model_card(result, model), encoding="utf-8")
+    (folder / CARD).write_text(model_card(result, model), encoding="utf-8")
     (folder / RECORD).write_text(json.dumps(record(result, folder), indent=2) + "\n", encoding="utf-8")
+
+
+def _disk_error(error: SafetensorError) -> OSError:
+    """What the system said, which safetensors tells in words only."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(first_line(error))
 
 
 def record(result: Outcome, folder: Path) -> dict[str, Any]:
@@ -177,17 +199,6 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _put_in_place(draft: Path, path: Path) -> None:
-    """Rename; an old folder is moved aside first and deleted last, so that one of the two is always whole."""
-    if not path.exists():
-        draft.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".old", dir=path.parent))
-    path.rename(old / path.name)
-    try:
-        draft.rename(path)
-    except BaseException:
-        (old / path.name).rename(path)
-        old.rmdir()
-        raise
-    shutil.rmtree(old)
+def _put_in_place(place: Place, draft: Path) -> None:
+    """Rename: last of all, when the draft is whole and compared."""
+    place.put(draft)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from billhook.tables import Table, facts_html, finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from billhook.plans.report import CutReport, SiteReport
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class PruneResult:
     """The pruned model and how it came about.
 
@@ -70,6 +73,38 @@ class PruneResult:
 
         return checkpoint.save(self, Path(path), overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
 
+    def table(self) -> Table:
+        """A row for each cut: what went, the objective without it, how well it was repaired, and the seconds."""
+        return Table([report.row() for report in self.reports])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plan, figures and reports as JSON values; None for what is not finite."""
+        return {
+            "plan": self.plan.to_dict(),
+            "metrics": finite(self.metrics),
+            "reports": [report.to_dict() for report in self.reports],
+            "repairs": [report.to_dict() for report in self.repairs],
+        }
+
+    def __repr__(self) -> str:
+        return f"<PruneResult: {self.plan.model.name or self.plan.model.model_type}, {self._sizes()}>"
+
     def __str__(self) -> str:
+        lines = [str(self.plan), f"  parameters {self._sizes()}"]
+        if self.reports:
+            lines.append(textwrap.indent(str(self.table()), "  "))
+        return "\n".join([*lines, *(f"  seconds   {seconds:.1f}" for seconds in self._seconds())])
+
+    def _repr_html_(self) -> str:
+        facts = {**self.plan.facts(), "parameters": self._sizes()}
+        for name in ("objective_before", "objective_after", "seconds_total"):
+            if name in self.metrics:
+                facts[name.replace("_", " ")] = f"{self.metrics[name]:.4g}"
+        return facts_html(facts) + (self.table()._repr_html_() if self.reports else "")
+
+    def _sizes(self) -> str:
         before, after = self.metrics["parameters_before"], self.metrics["parameters_after"]
-        return f"{self.plan}\n  parameters {before:,.0f} -> {after:,.0f} (-{1 - after / before:.1%})"
+        return f"{before:,.0f} -> {after:,.0f} (-{1 - after / before:.1%})"
+
+    def _seconds(self) -> list[float]:
+        return [self.metrics["seconds_total"]] if "seconds_total" in self.metrics else []

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 from billhook.data.tokens import TokenBatch
 from billhook.errors import CheckpointError
+from billhook.heterogeneous.configuration_billhook import is_known
+from billhook.heterogeneous.family import is_heterogeneous
 from billhook.model.key_values import read_on
 
 PROMPT_TOKENS = 16
@@ -71,7 +73,7 @@ def _difference(model: PreTrainedModel, other: PreTrainedModel, prompt: TokenBat
 
 def _reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _loader(model).from_pretrained(
             folder,
             dtype=model.dtype,
             attn_implementation=model.config._attn_implementation,
@@ -86,6 +88,15 @@ def _reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     if strange:
         raise CheckpointError(f"The reloaded checkpoint does not fit at {', '.join(strange)}. It is left in {folder}.")
     return cast(PreTrainedModel, fresh.to(model.device).eval())
+
+
+def _loader(model: PreTrainedModel) -> Any:
+    """What reads the checkpoint: as users do, or the class in memory where the files beside the weights hold it.
+
+    Those are code, which is not run; transformers has no class of its own then.
+    """
+    known = is_heterogeneous(model) or is_known(model.config.model_type)
+    return AutoModelForCausalLM if known else type(model)
 
 
 def _prompt(model: PreTrainedModel) -> TokenBatch:

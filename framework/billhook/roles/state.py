@@ -145,8 +145,10 @@ class PruningState:
         self.refresh()
 
     def close(self) -> None:
-        """Free the caches, and what is known of trials."""
+        """Free the caches, what is known of trials, and a journal that was opened by its path."""
         self.cache.close()
+        if self.journal is not None:
+            self.journal.close()
         self.trials = None
 
     def held_out_rows(self, index: int) -> Tensor:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import attrs
 
 from billhook.errors import InvalidConfig
+from billhook.value_kinds import typed
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Race:
     """Rounds of a search that is not exact: successive halving on the calibration data.
 

@@ -133,10 +133,11 @@ class Search:
             decision = self._decide(cuts)
             if journal is not None:
                 journal.note(decision)
-        elif decision.cut not in cuts:
+        elif journal is not None and decision.cut not in cuts:
             raise InvalidJournal(
-                f"The journal says {decision.cut} in step {self.steps}, which is no candidate there: it was made by "
-                f"another run. Delete it to begin anew."
+                f"The journal {journal.path} says {decision.cut} in step {self.steps}, which is no candidate there: "
+                f"another run, or another version of a strategy, has written to it. It is left as it is; to begin "
+                f"anew, name another journal (--journal FILE)."
             )
         self._state.scores[decision.cut] = decision.score
         return decision.cut

@@ -157,6 +157,10 @@ def budgets() -> st.SearchStrategy[Budget]:
     )
 
 
+WHOLE = st.integers(-(2**63), 2**63 - 1)
+"""Integers that a plan can hold."""
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """A plan of some cuts of any kind, with strategies of any name and options."""
@@ -212,7 +216,7 @@ def _any_cut(layer_count: int) -> st.SearchStrategy[Cut]:
 
 def _specs() -> st.SearchStrategy[StrategySpec]:
     names = st.from_regex(r"[a-z]{1,8}:[a-z]{1,8}(-[a-z]{1,8})?", fullmatch=True)
-    plain = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+    plain = st.one_of(st.booleans(), WHOLE, st.floats(allow_nan=False, allow_infinity=False), st.text())
     options = st.dictionaries(st.text(min_size=1), st.one_of(plain, st.lists(plain, max_size=3)), max_size=3)
     return cast("st.SearchStrategy[StrategySpec]", st.builds(StrategySpec, name=names, options=options))
 
@@ -224,7 +228,7 @@ def _records() -> st.SearchStrategy[CalibrationRecord]:
         source=st.text(),
         samples=counts,
         seqlen=counts,
-        seed=st.integers(),
+        seed=WHOLE,
         packing=st.sampled_from(["pack", "pad"]),
         chat_template=st.booleans(),
         begin=st.booleans(),
@@ -235,7 +239,7 @@ def _records() -> st.SearchStrategy[CalibrationRecord]:
 
 
 def _parts() -> st.SearchStrategy[PartRecord]:
-    values = st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    values = st.none() | WHOLE | st.floats(allow_nan=False, allow_infinity=False) | st.text()
     return st.builds(
         PartRecord,
         source=st.text(),

@@ -11,11 +11,11 @@ from loguru import logger
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from billhook import Estimator, LinearMap, Needs, Regression, Rows, hookimpl
+from billhook import Estimator, LinearMap, Needs, Regression, Rows, hookimpl, typed
 from billhook_strategies.estimators.cosine_loss import Form, compared, finished, mean_loss, refuse_bad_options, start
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Cosine(Estimator):
     """Minimises the mean of ``1 − cos`` over tokens by Adam (ReplaceMe, arXiv 2505.02819, equations 6 and 7).
 

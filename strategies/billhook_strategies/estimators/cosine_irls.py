@@ -9,12 +9,12 @@ import attrs
 import torch
 from loguru import logger
 
-from billhook import Estimator, LinearMap, Moments, Needs, Regression, hookimpl
+from billhook import Estimator, LinearMap, Moments, Needs, Regression, hookimpl, typed
 from billhook_strategies.estimators.cosine_loss import Form, finished, mean_loss, refuse_bad_options, start
 from billhook_strategies.estimators.cosine_surrogate import add_surrogate, minimum
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class CosineIRLS(Estimator):
     """Minimises ReplaceMe's cosine loss by least squares, reweighted in every epoch (arXiv 2505.02819, equations 6, 7).
 

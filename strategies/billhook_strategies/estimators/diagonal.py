@@ -8,12 +8,12 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from billhook import Estimator, LinearMap, Regression, hookimpl
+from billhook import Estimator, LinearMap, Regression, hookimpl, typed
 from billhook.errors import InvalidConfig
 from billhook_strategies.estimators.normal_equations import refuse_inner, refuse_not_finite
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Diagonal(Estimator):
     """``t_j = (Σ x_j r_j + λ) / (Σ x_j² + λ)``: least squares over diagonal maps (ReplaceMe, table 7).
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import attrs
 
-from billhook import Estimator, Needs, Regression, hookimpl
+from billhook import Estimator, Needs, Regression, hookimpl, typed
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Identity(Estimator):
     """Leaves the donor as it is: the cut is made and nothing makes up for it (UIDL, ShortGPT). Needs no data."""
 

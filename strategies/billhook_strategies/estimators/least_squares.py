@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import Estimator, LinearMap, Regression, hookimpl
+from billhook import Estimator, LinearMap, Regression, hookimpl, typed
 from billhook_strategies.estimators.normal_equations import solve
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class LeastSquares(Estimator):
     """``T = (XᵀX)⁻¹ XᵀR``: ReplaceMe's LS estimator (arXiv 2505.02819, equation 5).
 

@@ -9,11 +9,11 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from billhook import Estimator, LinearMap, Regression, hookimpl
+from billhook import Estimator, LinearMap, Regression, hookimpl, typed
 from billhook_strategies.estimators.normal_equations import refuse_inner, refuse_not_finite
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Orthogonal(Estimator):
     """``T = U Vᵀ`` with ``XᵀR = U Σ Vᵀ``: the orthogonal Procrustes problem (ReplaceMe, table 7).
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 
-from billhook import Estimator, LinearMap, Regression, hookimpl
+from billhook import Estimator, LinearMap, Regression, hookimpl, typed
 from billhook.errors import InvalidConfig
 from billhook_strategies.estimators.normal_equations import prior_of, solve
 
@@ -16,7 +16,7 @@ STRENGTHS = tuple(10.0**exponent for exponent in range(-5, 2))
 """What an automatic ridge chooses from."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Ridge(Estimator):
     """``T = (XᵀX + λI)⁻¹ (XᵀR + λT₀)``, λ = ``strength`` · mean diagonal of ``XᵀX``.
 

@@ -16,12 +16,13 @@ from billhook import (
     double_device,
     hookimpl,
     replace_weight,
+    typed,
     weight_rows,
 )
 from billhook_strategies.mergers.into_writer import refuse_bias, refuse_unwritable
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Fold(Merger):
     """``W ← W T``, ``b ← b T + t`` in the donor's writer (ReplaceMe, arXiv 2505.02819, equation 8).
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import LinearMap, Merger, ModelView, RepairSite, hookimpl, insert_after
+from billhook import LinearMap, Merger, ModelView, RepairSite, hookimpl, insert_after, typed
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Insert(Merger):
     """A ``[d_model, d_model]`` linear layer between the donor branch and the residual addition.
 

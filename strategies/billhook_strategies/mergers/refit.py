@@ -16,13 +16,14 @@ from billhook import (
     bias_of,
     hookimpl,
     replace_weight,
+    typed,
     weight_rows,
 )
 from billhook.errors import ShapeMismatch
 from billhook_strategies.mergers.into_writer import refuse_bias, refuse_unwritable
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Refit(Merger):
     """``W ← T``, ``b ← b + t``: the whole writer is solved anew, from what it reads.
 

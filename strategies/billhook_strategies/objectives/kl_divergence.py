@@ -8,10 +8,10 @@ from typing import ClassVar
 import attrs
 from torch.nn.functional import kl_div, log_softmax
 
-from billhook import Objective, Predictions, hookimpl, loss_tokens
+from billhook import Objective, Predictions, hookimpl, loss_tokens, typed
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class KLDivergence(Objective):
     """Mean over tokens of KL(dense ‖ pruned) in nats: 0 for the dense model itself.
 

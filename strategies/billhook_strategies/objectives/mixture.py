@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import attrs
 
-from billhook import Objective, Predictions, hookimpl, summed_loss
+from billhook import Objective, Predictions, hookimpl, summed_loss, typed
 from billhook.errors import InvalidConfig
 from billhook_strategies.objectives.kl_divergence import KLDivergence
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Mixture(Objective):
     """``(1 − kl) · negative log-likelihood + kl · KL(dense ‖ pruned)``, mean over tokens, in nats.
 

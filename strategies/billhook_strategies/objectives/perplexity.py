@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import attrs
 
-from billhook import Objective, Predictions, hookimpl, summed_loss
+from billhook import Objective, Predictions, hookimpl, summed_loss, typed
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Perplexity(Objective):
     """exp of the mean negative log-likelihood over all calibration tokens but the first of each row; 1 is the best.
 

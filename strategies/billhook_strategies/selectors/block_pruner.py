@@ -20,13 +20,14 @@ from billhook import (
     Selector,
     hookimpl,
     refuse_hopeless,
+    typed,
 )
 from billhook.errors import InvalidConfig, InvalidCut
 
 _BRANCHES: dict[str, tuple[Branch, ...]] = {"mix": ("attention", "mlp"), "mha": ("attention",), "mlp": ("mlp",)}
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class BlockPruner(Selector):
     """Greedy removal of single branches by the state's objective, scored anew after each (arXiv 2406.10594, section 3).
 

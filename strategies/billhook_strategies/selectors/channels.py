@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, KeepChannels, PruningState, Race, Selector, UnitRule, hookimpl
+from billhook import Budget, Cut, KeepChannels, PruningState, Race, Selector, UnitRule, hookimpl, typed
 from billhook_strategies.selectors.narrowing import Narrowing, refuse_bad_options
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Channels(Selector):
     """The second stage of MultiPruner (arXiv 2501.09949): greedy, scored anew after each group.
 

@@ -24,6 +24,7 @@ from billhook import (
     keeping,
     measure_curvature,
     refuse_hopeless,
+    typed,
     weight_rows,
 )
 from billhook.errors import InvalidConfig
@@ -31,7 +32,7 @@ from billhook_strategies.selectors.allocation import Offer, allocate
 from billhook_strategies.selectors.evenly import evenly, sizes_of
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Curvature(Selector):
     """The channels of all MLPs whose loss, once the writers are solved anew, costs the model least.
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, DropLayers, PruningState, Selector, hookimpl
+from billhook import Budget, Cut, DropLayers, PruningState, Selector, hookimpl, typed
 from billhook.errors import InvalidConfig, InvalidCut
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class FixedWindows(Selector):
     """Spans given beforehand: no data are looked at. The budget is not consulted; the spans are the budget.
 

@@ -30,6 +30,7 @@ from billhook import (
     keeping,
     refuse_hopeless,
     score_units,
+    typed,
 )
 from billhook.errors import InvalidConfig, InvalidJournal
 from billhook_strategies.selectors.block_pruner import possible, removable
@@ -37,7 +38,7 @@ from billhook_strategies.selectors.block_pruner import possible, removable
 BranchCut = DropBranch | KeepChannels | KeepHeads
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Mixed(Selector):
     """In each round, of all structures those whose removal costs least for the parameters that it saves.
 
@@ -109,10 +110,11 @@ class Mixed(Selector):
         for decision in decisions:
             if decision.cut in state.vetoed:
                 continue
-            if not possible(decision.cut, state.model):
+            if journal is not None and not possible(decision.cut, state.model):
                 raise InvalidJournal(
-                    f"The journal says {decision.cut}, which is not possible: it was made by another run. Delete it to "
-                    f"begin anew."
+                    f"The journal {journal.path} says {decision.cut}, which is not possible: another run, or another "
+                    f"version of a strategy, has written to it. It is left as it is; to begin anew, name another "
+                    f"journal (--journal FILE)."
                 )
             state.scores[decision.cut] = decision.score
             yield decision.cut

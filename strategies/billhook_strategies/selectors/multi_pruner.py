@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from billhook import Budget, Cut, PruningState, Race, Selector, UnitRule, hookimpl
+from billhook import Budget, Cut, PruningState, Race, Selector, UnitRule, hookimpl, typed
 from billhook.errors import InvalidConfig, did_you_mean
 from billhook_strategies.selectors.block_pruner import BlockPruner
 from billhook_strategies.selectors.channels import Channels
@@ -19,7 +19,7 @@ from billhook_strategies.selectors.sleb import Sleb
 Dimension = Literal["branches", "channels", "heads"]
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Preset:
     """Published settings for a model: shares of branches, channels and heads, and channels in a group if unusual."""
 
@@ -41,7 +41,7 @@ PRESETS: dict[str, Preset] = {
 """arXiv 2501.09949, section 4.1 and appendix: grouped-query models keep their heads."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class MultiPruner(Selector):
     """Three greedy searches in a row, each over one dimension (arXiv 2501.09949).
 

@@ -19,12 +19,13 @@ from billhook import (
     keeping,
     refuse_hopeless,
     score_units,
+    typed,
 )
 from billhook.errors import InvalidConfig
 from billhook_strategies.selectors.evenly import evenly, sizes_of
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Narrowing:
     """Takes the least important units out of one branch at a time, a group in each step.
 

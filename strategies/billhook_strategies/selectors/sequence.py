@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, PruningState, Selector, hookimpl
+from billhook import Budget, Cut, PruningState, Selector, hookimpl, typed
 from billhook.errors import InvalidConfig
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Stage:
     """A selector and its share of the budget; shares are relative to one another."""
 
@@ -25,10 +25,15 @@ class Stage:
 
 
 def _stages(given: Iterable[Stage | tuple[Selector, float]]) -> tuple[Stage, ...]:
-    return tuple(stage if isinstance(stage, Stage) else Stage(*stage) for stage in given)
+    try:
+        return tuple(stage if isinstance(stage, Stage) else Stage(*stage) for stage in given)
+    except TypeError as error:
+        raise InvalidConfig(
+            f"The 'stages' of Sequence are Stage objects, or pairs of a selector and its share; got {given!r}."
+        ) from error
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=typed)
 class Sequence(Selector):
     """Selectors in a row: every stage goes on until the shares up to its own are gone, counted from the dense model.
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, DropLayers, PruningState, Selector, hookimpl, measure_windows
+from billhook import Budget, Cut, DropLayers, PruningState, Selector, hookimpl, measure_windows, typed
 from billhook.errors import InvalidConfig
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class ShortGpt(Selector):
     """The layers of lowest block influence, ``1 − cos(entering, leaving)`` in the mean over tokens (arXiv 2403.03853).
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from billhook import Budget, Cut, DropLayers, PruningState, Race, Search, Selector, hookimpl
+from billhook import Budget, Cut, DropLayers, PruningState, Race, Search, Selector, hookimpl, typed
 from billhook.errors import InvalidConfig
 from billhook_strategies.selectors.block_pruner import possible
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class Sleb(Selector):
     """Greedy removal of whole layers by the state's objective, scored anew after each (SLEB, arXiv 2402.09025).
 

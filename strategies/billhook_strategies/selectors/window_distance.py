@@ -9,11 +9,11 @@ from typing import Literal
 
 import attrs
 
-from billhook import Budget, Cut, DropLayers, PruningState, Selector, WindowDistances, hookimpl, measure_windows
+from billhook import Budget, Cut, DropLayers, PruningState, Selector, WindowDistances, hookimpl, measure_windows, typed
 from billhook.errors import InvalidConfig
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=typed)
 class WindowDistance(Selector):
     """One or several windows of consecutive layers with the smallest distance from entry to exit.
 

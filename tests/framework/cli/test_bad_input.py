@@ -111,7 +111,6 @@ MODELS = {
     "no-model-type": "The model no-model-type cannot be loaded",
     "nan": "Weight model.layers.1.mlp.down_proj.weight holds NaN",
     "incomplete": "is damaged: it lacks model.layers.1.mlp.down_proj.weight",
-    "quantised": "The model quantised is quantised (gptq)",
     "translation": "is of type 't5', which is no causal language model",
     "no-such.gguf": "The GGUF file no-such.gguf does not exist",
     "rubbish.gguf": "The model rubbish.gguf",
@@ -125,6 +124,13 @@ def test_a_bad_model_is_refused_by_every_command(run: Run, in_place: Place, mode
         assert MODELS[model] in refused(run(*command.split(), *QUICK.split()))
     assert MODELS[model] in refused(run("evaluate", model, "--text", "text.txt", "--seqlen", 16))
     assert in_place.contents() == before
+
+
+def test_a_quantised_model_is_not_pruned_and_measuring_it_needs_its_package(run: Run, in_place: Place) -> None:
+    done = run("prune", "quantised", "--out", "out", "--ratio", 0.2, *QUICK.split())
+    assert "The model quantised is quantised (gptq)" in refused(done)
+    for command in (("analyze", "quantised", *QUICK.split()), ("evaluate", "quantised", "--seqlen", 16)):
+        assert "The model quantised needs a package that is not installed" in refused(run(*command))
 
 
 ARGUMENTS = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.strategies import adapters, cut_sequences, cuts
 from torch import Tensor
 
-from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, default_registry
+from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, Place, default_registry
 from billhook.cuts.cut import Cut, cut_kinds
 from billhook.errors import PluginError
 from billhook.testing import random_map, tiny_tokens, tiny_view, zeroed
@@ -38,11 +38,43 @@ def test_two_kinds_of_one_name_are_refused_by_their_classes() -> None:
     assert cut_kinds()["drop-branch"] is DropBranch
 
 
+@pytest.mark.parametrize(
+    ("cut", "layers", "touched"),
+    [
+        (DropLayers(1, 3), [1, 2], ((1, "attention"), (1, "mlp"), (2, "attention"), (2, "mlp"))),
+        (DropBranch(2, "mlp"), [2], ((2, "mlp"),)),
+        (KeepChannels(1, (0, 5)), [1], ((1, "mlp"),)),
+        (KeepHeads(3, (0,)), [3], ((3, "attention"),)),
+    ],
+    ids=str,
+)
+def test_every_cut_names_the_layers_and_the_branches_that_it_touches(
+    cut: Cut, layers: list[int], touched: tuple[Place, ...]
+) -> None:
+    assert (list(cut.layers), cut.touched) == (layers, touched)
+
+
+def test_a_cut_that_changes_layers_which_it_does_not_name_is_refused_by_its_kind() -> None:
+    class Sly(DropLayers):
+        @property
+        def layers(self) -> range:
+            return range(self.start, self.start + 1)
+
+        def changes(self, view: ModelView) -> dict[int, None]:
+            return dict.fromkeys(range(self.start, self.stop))
+
+    view = tiny_view("llama")
+    with pytest.raises(PluginError, match=r"Sly changes the layers \[2\], but its 'layers' are \[1\]"):
+        Sly(1, 3).remove_from(view)
+    assert len(view.numbers) == 4
+
+
 @given(data=st.data(), adapter=adapters())
 def test_a_cut_says_what_it_takes_before_it_is_made(data: st.DataObject, adapter: Adapter) -> None:
     view = tiny_view(adapter)
     cut = data.draw(cuts(view))
     after = view.copy()
+    assert set(cut.changes(view)) <= set(cut.layers) == {number for number, _ in cut.touched}
     cut.remove_from(after)
     assert cut.parameter_count(view) == view.parameter_count - after.parameter_count
     assert not any(after.has_branch(*place) for place in cut.branches)

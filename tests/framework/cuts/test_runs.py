@@ -45,10 +45,10 @@ def test_any_white_space_separates() -> None:
 def test_what_is_no_run_is_named_with_an_example_of_one(part: str) -> None:
     with pytest.raises(InvalidPlan, match=r"is no run of numbers: write 7, or 9:12 for 9, 10 and 11\.$") as raised:
         from_runs(f"0:5 {part}")
-    assert repr(part) in str(raised.value)
+    assert repr(part)[:500] in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["0:999999999", f"0:{MOST} {MOST}"])
 def test_a_damaged_file_does_not_fill_the_memory(text: str) -> None:
-    with pytest.raises(InvalidPlan, match="These runs hold more than 10,000,000 numbers"):
+    with pytest.raises(InvalidPlan, match="These runs hold more than 1,000,000 numbers"):
         from_runs(text)

@@ -308,3 +308,8 @@ def test_long_texts_are_tokenised_whole_and_in_silence(caplog: pytest.LogCapture
     tokenizer.model_max_length = 10
     assert len(tokenize_whole(TEXT, tokenizer)) == len(TEXT)
     assert caplog.records == []
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"The text file .*gone\.txt cannot be read"):
+        Calibration(source=tmp_path / "gone.txt").tokenize(TOKENIZER)

@@ -124,3 +124,16 @@ def test_what_is_no_list_of_records_is_refused(source: object, got: str) -> None
 def test_a_task_without_questions_is_refused() -> None:
     with pytest.raises(CalibrationError, match="The task made up has no questions"):
         Task(name="made up", questions=())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"query": "half \ud83d", "choices": ["a", "b"], "gold": 0},
+        {"query": "whole", "choices": ["a", "half \ud83d"], "gold": 0},
+        {"queries": ["a", "half \ud83d"], "choices": ["c"], "gold": 0},
+    ],
+)
+def test_half_a_character_is_refused_where_it_stands(record: dict[str, object]) -> None:
+    with pytest.raises(CalibrationError, match=r"^Record 1 of the task: '\w+' has half a character"):
+        read_task([record])

@@ -283,7 +283,7 @@ def test_the_journal_of_another_run_is_refused_and_left_alone(other: str, tmp_pa
     _, data = whole_run("block-pruner")
     path = write(tmp_path / "journal", data)
     pruner, changed, message = OTHERS[other]
-    way_out = "Finish that run with its own command, or delete the file to begin anew"
+    way_out = "Finish that run with its own command, or name another journal for this one"
     with pytest.raises(InvalidJournal, match=rf"belongs to another run: {message}.*{way_out}"):
         prune(pruner, path, **changed)
     assert path.read_bytes() == data
@@ -354,7 +354,7 @@ def test_what_is_no_journal_is_refused_and_left_alone(data: bytes, tmp_path: Pat
 
 
 def test_a_folder_is_no_journal(tmp_path: Path) -> None:
-    with pytest.raises(InvalidJournal, match=r"The journal .* cannot be read: Is a directory\."):
+    with pytest.raises(InvalidJournal, match=r"The journal .* cannot be read: it is no regular file\."):
         Journal(tmp_path, RUN)
 
 

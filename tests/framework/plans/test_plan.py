@@ -167,3 +167,11 @@ def test_a_binary_file_is_no_plan(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidPlan, match="No plan can be read"):
         Plan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("options", [None, [["temperature", 1]], "x", 3])
+def test_the_options_of_a_source_are_an_object_too(options: Any) -> None:
+    part = {"source": "self", "weight": 1, "rows": 4, "options": options}
+    data = {**json.loads(PLAN.to_json())["calibration"], "parts": [part]}
+    with pytest.raises(InvalidPlan, match="The options of a source are an object of values by name; got"):
+        Plan.from_json(changed(calibration=data))

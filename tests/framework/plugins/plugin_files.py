@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
@@ -35,7 +35,13 @@ def offering(name: str) -> str:
 
 
 def install(
-    folder: Path, distribution: str, modules: Mapping[str, str], *, version: str = "1.0", attribute: str = ""
+    folder: Path,
+    distribution: str,
+    modules: Mapping[str, str],
+    *,
+    version: str = "1.0",
+    attribute: str = "",
+    requires: Sequence[str] = (),
 ) -> list[metadata.EntryPoint]:
     """Write modules and the metadata of a distribution whose entry points name them; ``folder`` must be on the path.
 
@@ -44,6 +50,7 @@ def install(
         distribution: its name.
         modules: source code by entry-point name; the modules get names of their own, never used before.
         version: of the distribution.
+        requires: what its metadata say that it needs.
         attribute: ``:name`` of what the entry points load from their modules; the modules themselves if empty.
     """
     lines = ["[billhook]"]
@@ -53,7 +60,8 @@ def install(
         lines.append(f"{name} = {module}{attribute}")
     info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}")
     (info / "entry_points.txt").write_text("\n".join(lines))
     importlib.invalidate_caches()
     (found,) = (dist for dist in metadata.distributions(path=[str(folder)]) if dist.name == distribution)

@@ -205,6 +205,7 @@ def test_a_name_of_another_role_is_unknown() -> None:
         ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("def broken(:", "SyntaxError: invalid syntax"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
     ],
 )
 def test_a_plugin_that_fails_on_import_is_skipped_and_reported_and_the_others_load(
@@ -216,6 +217,11 @@ def test_a_plugin_that_fails_on_import_is_skipped_and_reported_and_the_others_lo
     assert [info.status for info in registry.plugins] == ["failed", "loaded"]
     assert registry.plugins[0].reason.startswith(reason)
     assert logged[0].startswith(f"Plugin their-package:a-broken is skipped, its import failed: {reason}")
+
+
+def test_an_interrupt_while_plugins_are_imported_passes(site: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Registry.from_entry_points(install(site, "their-package", {"a": "raise KeyboardInterrupt"}))
 
 
 def test_an_entry_point_to_something_that_is_not_there_is_a_failed_import(site: Path) -> None:
@@ -352,6 +358,102 @@ def test_an_empty_variable_blocks_nothing(site: Path, monkeypatch: pytest.Monkey
     assert Registry.from_entry_points(install(site, "other", {"others": offering("others")})).names("estimator")
 
 
+def test_a_name_to_block_that_nothing_has_is_told_with_the_nearest(site: Path, logged: list[str]) -> None:
+    Registry.from_entry_points(
+        install(site, "their-package", {"theirs": offering("a")}), blocked={"thiers", "Their_Package"}
+    )
+    assert logged == [
+        "BILLHOOK_DISABLE_PLUGINS names 'thiers', which is no plugin. Did you mean 'theirs'? See billhook plugins."
+    ]
+
+
+def test_a_distribution_is_blocked_however_its_name_is_written(site: Path) -> None:
+    registry = Registry.from_entry_points(
+        install(site, "their-package", {"theirs": offering("a")}), blocked={"Their_Package"}
+    )
+    assert [info.status for info in registry.plugins] == ["blocked"]
+
+
+# --- versions and requirements -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requires", "lacking"),
+    [
+        ("billhook>=9", f"billhook>=9 ({metadata.version('billhook')} is installed)"),
+        ("no-such-distribution-anywhere", "no-such-distribution-anywhere (not installed)"),
+        ("attrs<1", f"attrs<1 ({metadata.version('attrs')} is installed)"),
+    ],
+)
+def test_a_plugin_whose_requirements_are_not_met_is_skipped_unimported_and_reported(
+    site: Path, requires: str, lacking: str, logged: list[str]
+) -> None:
+    never = "raise AssertionError('imported')"
+    entries = install(site, "their-package", {"theirs": never}, requires=["torch", requires])
+    registry = Registry.from_entry_points([*entries, *install(site, "other", {"others": offering("others")})])
+    assert registry.names("estimator") == ["others"]
+    (info,) = (info for info in registry.plugins if info.name == "theirs")
+    assert info.status == "failed"
+    assert info.reason == (
+        f"its requirements are not met: {lacking}. Install what it asks for, or block it with "
+        f"BILLHOOK_DISABLE_PLUGINS=their-package:theirs."
+    )
+    assert lacking in logged[0]
+
+
+def test_what_extras_and_other_systems_need_is_nobodys_concern(site: Path) -> None:
+    requires = [
+        "torch>=1",
+        "no-such-thing ; extra == 'test'",
+        "no-such-thing ; python_version < '3'",
+        "not / a requirement",
+    ]
+    entries = install(site, "their-package", {"theirs": offering("theirs")}, requires=requires)
+    assert Registry.from_entry_points(entries).names("estimator") == ["theirs"]
+
+
+@pytest.mark.parametrize("declared", ["1", "(1, 2)", "[2, 1]"])
+def test_a_plugin_for_this_version_of_the_api_among_others_is_loaded(site: Path, declared: str) -> None:
+    source = f"BILLHOOK_PLUGIN_API = {declared}\n" + offering("theirs")
+    assert Registry.from_entry_points(install(site, "their-package", {"a": source})).names("estimator") == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ("2", "It is written for version 2 of the plugin API, and this billhook has 1. Update billhook."),
+        ("0", "It is written for version 0 of the plugin API, and this billhook has 1. Update the plugin."),
+    ],
+)
+def test_a_plugin_for_another_version_of_the_api_is_skipped_and_reported(
+    site: Path, declared: str, reason: str, logged: list[str]
+) -> None:
+    source = f"BILLHOOK_PLUGIN_API = {declared}\n" + offering("theirs")
+    entries = [
+        *install(site, "their-package", {"theirs": source}),
+        *install(site, "other", {"others": offering("others")}),
+    ]
+    registry = Registry.from_entry_points(entries)
+    assert registry.names("estimator") == ["others"]
+    assert [(info.status, reason in info.reason) for info in registry.plugins] == [("loaded", False), ("failed", True)]
+    assert reason in logged[0]
+    with pytest.raises(UnknownStrategy, match=r"The plugin their-package:theirs is failed: It is written for version"):
+        registry.create("estimator", "their-package:theirs")
+
+
+def test_an_api_version_that_is_none_is_refused(site: Path) -> None:
+    entries = install(site, "their-package", {"a": "BILLHOOK_PLUGIN_API = 'one'\n" + offering("theirs")})
+    with pytest.raises(
+        PluginError, match=r"declares BILLHOOK_PLUGIN_API = 'one', which is neither a number nor a tuple"
+    ):
+        Registry.from_entry_points(entries).names("estimator")
+
+
+def test_of_a_distribution_that_is_not_there_it_is_said_so() -> None:
+    with pytest.raises(UnknownStrategy, match=r"The distribution their-package is not installed, or brings no plugins"):
+        REGISTRY.create("estimator", "their-package:theirs")
+
+
 # --- objects on top ----------------------------------------------------------------------------------------------
 
 
@@ -360,6 +462,14 @@ def test_an_object_adds_its_strategies_to_a_registry_of_its_own() -> None:
     assert extended.create("estimator", "mine") == Mine()
     assert set(extended.names("estimator")) == {*REGISTRY.names("estimator"), "mine"}
     assert "mine" not in REGISTRY.names("estimator")
+
+
+class Counting:
+    """A plugin object that takes part and does nothing."""
+
+    @hookimpl
+    def billhook_on_progress(self) -> None:
+        pass
 
 
 class OfferingEverything:
@@ -408,7 +518,7 @@ def test_an_extended_registry_has_the_same_plugins_and_adapters() -> None:
 
 
 def test_an_extended_registry_can_be_extended_again() -> None:
-    extended = REGISTRY.extended([object()]).extended([object(), Offering()]).extended([object()])
+    extended = REGISTRY.extended([Counting()]).extended([Counting(), Offering()]).extended([Counting()])
     assert extended.create("estimator", "mine") == Mine()
 
 

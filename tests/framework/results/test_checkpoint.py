@@ -110,9 +110,9 @@ def test_a_folder_that_is_no_checkpoint_is_not_overwritten(tmp_path: Path) -> No
 def test_an_old_checkpoint_is_replaced_when_asked(tmp_path: Path) -> None:
     result, folder = pruned(), tmp_path / "model"
     result.save(folder)
-    (folder / "stale.txt").write_text("old")
+    (folder / "model-00001-of-00002.safetensors").write_text("old")
     result.save(folder, overwrite=True)
-    assert not (folder / "stale.txt").exists()
+    assert not (folder / "model-00001-of-00002.safetensors").exists()
     assert [f.name for f in tmp_path.iterdir()] == ["model"]  # neither draft nor old copy is left
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from billhook.cli.opening import Opened
     from billhook.cli.progress import ProgressBars
     from billhook.measures.windows import Metric, Which, WindowDistances
+    from billhook.plugins.registry import Registry
     from billhook.roles.merger import Merger
 
 DISTANCES = "Distances"
@@ -45,6 +46,7 @@ def command(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw all distances as a picture.", rich_help_panel=options.OUTPUT),
     ] = None,
+    plugin: options.PluginFiles = None,
     calibration: options.CalibrationSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
@@ -54,6 +56,7 @@ def command(
     begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -65,10 +68,12 @@ def command(
     from billhook.cli.heatmap import check_picture, draw
     from billhook.cli.progress import ProgressBars
     from billhook.cli.sources import source_of
+    from billhook.cli.taking_part import registry_with
     from billhook.data.calibration import Calibration
 
     if heatmap is not None:
         check_picture(heatmap)
+    registry = registry_with(plugin)
     data = Calibration(
         source=source_of(calibration),
         samples=samples,
@@ -80,18 +85,25 @@ def command(
     )
 
     def check(empty: PreTrainedModel) -> None:
-        layers = len(opening.view_of(empty).numbers)
+        layers = len(opening.view_of(empty, registry).numbers)
         if length is not None and length > layers:
             raise InvalidConfig(f"There are no windows of {length} layers in a model of {layers}.")
 
     with ProgressBars() as bars:
         with bars.step("loading"):
             opened = opening.open_model(
-                model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+                model,
+                data,
+                dtype=dtype,
+                device=device,
+                check=check,
+                progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
+                measured=True,
             )
         check(opened.model)
         with bars.clock("measuring"):
-            found = _measure(opened, bars, metric, tokens, skip_sink)
+            found = _measure(opened, bars, registry, metric, tokens, skip_sink)
     if heatmap is not None:
         draw(found, heatmap, title=f"{Path(model).name}: {metric} distance of windows of layers")
     about = {
@@ -111,17 +123,18 @@ def command(
         output.show(*distances.tables(found, length, full, output.console().width), distances.facts(about))
 
 
-def _measure(opened: Opened, bars: ProgressBars, metric: Metric, tokens: Which, skip_sink: bool) -> WindowDistances:
+def _measure(
+    opened: Opened, bars: ProgressBars, registry: Registry, metric: Metric, tokens: Which, skip_sink: bool
+) -> WindowDistances:
     from billhook.activations.activation_cache import CacheBudget
     from billhook.cli import opening
     from billhook.measures.windows import measure_windows
-    from billhook.plugins.registry import default_registry
     from billhook.roles.state import PruningState
 
     state = PruningState(
-        opening.view_of(opened.model),
+        opening.view_of(opened.model, registry),
         opened.tokens,
-        merger=cast("Merger", default_registry().create("merger", "billhook:fold")),
+        merger=cast("Merger", registry.create("merger", "billhook:fold")),
         cache=CacheBudget(device=0, host=0),  # every stream is needed once
         progress=bars.billhook_on_progress,
     )

@@ -13,12 +13,13 @@ from billhook.cli import options
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from billhook.activations.activation_cache import CacheBudget
     from billhook.cli.progress import ProgressBars
     from billhook.data.calibration import Calibration
     from billhook.interchange.published import Published
     from billhook.plans.plan import Plan
+    from billhook.plugins.registry import Registry
     from billhook.pruning.pruner import Pruner
+    from billhook.roles.role import Role
 
 THE_PLANS = "the plan's"
 PUBLISHED = "Published results"
@@ -71,6 +72,7 @@ def command(
             REPAIRS,
         ),
     ] = None,
+    plugin: options.PluginFiles = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -83,6 +85,7 @@ def command(
     ] = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -95,44 +98,54 @@ def command(
     from billhook.cli import opening, output, saving
     from billhook.cli.progress import ProgressBars
     from billhook.cli.sources import source_of
+    from billhook.cli.taking_part import prepared
     from billhook.interchange.published import Published
     from billhook.pruning import applying
+    from billhook.pruning.pruner import Pruner
 
-    saving.check_output(out, overwrite, model)
+    place = saving.check_output(out, overwrite, model)
+    registry, names = prepared(plugin, {"estimator": estimator, "merger": merger})  # before the plan, which needs them
     given = _read(plan, steps, reorder)
-    pruner = _pruner(given, {"estimator": estimator, "merger": merger}, setting or [], opening.cache_budget(cache_mib))
+    base = Pruner(cache=opening.cache_budget(cache_mib), registry=registry)
+    pruner = _pruner(given, names, setting or [], base)
     source = source_of(calibration) if calibration else None
     data = _data(given, pruner, any_calibration, source=source, samples=samples, seqlen=seqlen, seed=seed)
-    with ProgressBars() as bars:
+    with place, ProgressBars() as bars:
         with bars.step("loading"):
-            loaded, tokenizer, data = _open(
-                model, data, bars, dtype=dtype, device=device, plan=given, moved=source is None
+            loaded, words, data = _open(
+                model,
+                data,
+                bars,
+                registry,
+                dtype=dtype,
+                device=device,
+                tokenizer=tokenizer,
+                plan=given,
+                moved=source is None,
             )
         result = applying.apply(
-            given.plan(loaded) if isinstance(given, Published) else given,
+            given.plan(loaded, registry) if isinstance(given, Published) else given,
             loaded,
-            tokenizer,
+            words,
             calibration=data,
             pruner=attrs.evolve(pruner, hooks=[bars]),
             any_calibration=any_calibration,
         )
         with bars.step("saving"):
-            path = saving.save(result, out, overwrite=overwrite, verify=verify)
+            path = saving.save(result, place, verify=verify)
     output.print_result(result, path, bars.seconds, as_json=json)
 
 
-def _pruner(
-    plan: Plan | Published, names: Mapping[str, str | None], given: Sequence[str], cache: CacheBudget
-) -> Pruner:
-    """The plan's estimator, merger and repair, but for what is named and set."""
+def _pruner(plan: Plan | Published, names: Mapping[Role, str | None], given: Sequence[str], base: Pruner) -> Pruner:
+    """``base`` with the plan's estimator, merger and repair, but for what is named and set."""
     import attrs
 
     from billhook.cli.settings import parse_settings, repair_with
     from billhook.errors import InvalidConfig
     from billhook.interchange.published import Published
     from billhook.plans.strategy_spec import StrategySpec
+    from billhook.plugins.plugin_file import is_reference
     from billhook.pruning.applying import pruner_for
-    from billhook.pruning.pruner import Pruner
 
     settings = parse_settings(given)
     if isinstance(plan, Published):
@@ -141,21 +154,22 @@ def _pruner(
                 "The cuts of published results are made and not repaired: leave out --estimator, --merger and --set. "
                 "To repair them, apply the checkpoint that this makes, with an --estimator."
             )
-        return Pruner(cache=cache)
+        return base
     if others := [role for role in settings if role not in (*names, "repair")]:
         raise InvalidConfig(
             f"The plan says what goes: --set changes the estimator, the merger and the repair here; got {others[0]!r}."
         )
 
-    def spec(role: str) -> StrategySpec:
-        name = names[role]
-        own = StrategySpec(name=name) if name else cast("StrategySpec", getattr(plan, role))
+    def spec(role: Role) -> StrategySpec:
+        name, own = names[role], cast("StrategySpec", getattr(plan, role))
+        if name and not (is_reference(name) and name == own.name):  # a class that is only said where to find
+            own = StrategySpec(name=name)
         return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
 
     repair = repair_with(settings, plan.repair) if "repair" in settings else None
-    otherwise = pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger")))
+    otherwise = pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger")), base)
     own = {role: getattr(otherwise, role) for role in names if names[role] or role in settings}
-    return Pruner(cache=cache, repair=repair, **own)  # what it is not given is the plan's
+    return attrs.evolve(base, repair=repair, **own)  # what it is not given is the plan's
 
 
 def _read(file: Path, steps: int | None, reorder: bool) -> Plan | Published:
@@ -175,12 +189,14 @@ def _open(
     model: str,
     data: Calibration | None,
     bars: ProgressBars,
+    registry: Registry,
     *,
     dtype: str,
     device: str,
+    tokenizer: str | None,
     plan: Plan | Published,
     moved: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Calibration | None]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, Calibration | None]:
     """Load the model, and tokenise ``data`` if any; ``moved`` says that a missing text is the plan's, and may lie
     elsewhere."""
     from billhook.cli import opening
@@ -188,17 +204,23 @@ def _open(
     from billhook.model import loading
 
     def check(empty: PreTrainedModel) -> None:
-        _refuse_other_model(plan, empty)
+        _refuse_other_model(plan, empty, registry)
 
     if data is None:
-        source = loading.find(model, dtype=dtype, device=device)
+        source = loading.find(model, dtype=dtype, device=device, tokenizer=tokenizer)
         if (skeleton := source.skeleton()) is not None:
             check(skeleton)
-        tokenizer = source.tokenizer()
-        return source.model(), tokenizer, None
+        words = source.tokenizer_if_any()
+        return source.model(), words, None
     try:
         opened = opening.open_model(
-            model, data, dtype=dtype, device=device, check=check, progress=bars.billhook_on_progress
+            model,
+            data,
+            dtype=dtype,
+            device=device,
+            check=check,
+            progress=bars.billhook_on_progress,
+            tokenizer=tokenizer,
         )
     except CalibrationError as error:
         if not moved:
@@ -209,13 +231,13 @@ def _open(
     return opened.model, opened.tokenizer, opened.calibration
 
 
-def _refuse_other_model(plan: Plan | Published, empty: PreTrainedModel) -> None:
+def _refuse_other_model(plan: Plan | Published, empty: PreTrainedModel, registry: Registry) -> None:
     from billhook.cli import opening
     from billhook.interchange.published import Published
     from billhook.plans.plan import refuse_other_model
 
     if isinstance(plan, Published):
-        plan.removals.unit_counts(opening.view_of(empty))
+        plan.removals.unit_counts(opening.view_of(empty, registry))
     else:
         refuse_other_model(plan, empty)
 

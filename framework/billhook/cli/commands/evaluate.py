@@ -59,6 +59,7 @@ def command(
     ] = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -69,6 +70,7 @@ def command(
     from billhook.evaluation.zero_shot import accuracy
     from billhook.model import loading
     from billhook.model.positions import refuse_long_rows
+    from billhook.model.vocabulary import refuse_unknown_ids
 
     sources = [source for source in text or ["builtin:evaluation"] if source != NO_TEXT]
     if not sources and not task:
@@ -76,16 +78,19 @@ def command(
     with ProgressBars() as bars:
         with bars.step("loading"):
             tasks = parse_tasks(task or [], limit)
-            source = loading.find(model, dtype=dtype, device=device)
+            source = loading.find(model, dtype=dtype, device=device, tokenizer=tokenizer, measured=True)
             skeleton = source.skeleton()
             if skeleton is not None and sources:
                 refuse_long_rows(skeleton, seqlen)
-            tokenizer = source.tokenizer()
-            data = [held_out(name, tokenizer, seqlen=seqlen, tokens=tokens, begin=begin) for name in sources]
+            words = source.tokenizer()
+            data = [held_out(name, words, seqlen=seqlen, tokens=tokens, begin=begin) for name in sources]
+            if skeleton is not None:
+                for rows in data:
+                    refuse_unknown_ids(skeleton, rows.ids, words)
             loaded = source.model()
         with bars.clock("scoring"):
-            texts = [evaluate(loaded, tokenizer, rows, progress=bars.billhook_on_progress) for rows in data]
-            answers = [accuracy(loaded, tokenizer, each, progress=bars.billhook_on_progress) for each in tasks]
+            texts = [evaluate(loaded, words, rows, progress=bars.billhook_on_progress) for rows in data]
+            answers = [accuracy(loaded, words, each, progress=bars.billhook_on_progress) for each in tasks]
     parameters = loaded.num_parameters()
     if json:
         figures = {**_text_data(texts), "parameters": parameters, **_task_data(answers)}

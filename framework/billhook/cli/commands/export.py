@@ -12,6 +12,7 @@ from billhook.cli import options
 if TYPE_CHECKING:
     from billhook.model.view import ModelView
     from billhook.plans.plan import Plan
+    from billhook.plugins.registry import Registry
 
 
 def command(
@@ -32,6 +33,7 @@ def command(
         bool,
         typer.Option(help="Whether the reader is to keep the units of the largest weight norm, or the first ones."),
     ] = True,
+    plugin: options.PluginFiles = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The file to write.", rich_help_panel=options.OUTPUT, show_default="stdout"),
@@ -44,20 +46,22 @@ def command(
     """Write PLAN in the shape that MultiPruner or BlockPruner publish, so that their tools can do it."""
     import json
 
+    from billhook.cli.taking_part import registry_with
     from billhook.interchange.export import to_blockpruner, to_multipruner
     from billhook.plans.plan import Plan
 
     if out is not None:
         _refuse_existing(out, overwrite)
+    registry = registry_with(plugin)  # before the plan, whose kinds of cut a plugin may bring
     given = Plan.load(plan)
     if to == "blockpruner":
         text = json.dumps(to_blockpruner(given))
     else:
-        text = json.dumps(to_multipruner(given, _view(given, model), reordered=reorder), indent=4)
+        text = json.dumps(to_multipruner(given, _view(given, model, registry), reordered=reorder), indent=4)
     _write(text, out)
 
 
-def _view(plan: Plan, model: str | None) -> ModelView:
+def _view(plan: Plan, model: str | None, registry: Registry) -> ModelView:
     """The model; without its weights where nobody asks which of them are large."""
     from billhook.cli import opening
     from billhook.errors import InvalidConfig
@@ -71,7 +75,7 @@ def _view(plan: Plan, model: str | None) -> ModelView:
     if skeleton is not None:
         refuse_other_model(plan, skeleton)
     shapes_do = not any(cut.narrowed for cut in plan.cuts)
-    return opening.view_of(skeleton if skeleton is not None and shapes_do else source.model())
+    return opening.view_of(skeleton if skeleton is not None and shapes_do else source.model(), registry)
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from billhook.cli import options
 
 if TYPE_CHECKING:
@@ -15,37 +17,35 @@ if TYPE_CHECKING:
 STYLES = {"loaded": "green", "blocked": "yellow", "failed": "red", "invalid": "red"}
 
 
-def command(json: options.Json = False, verbose: options.Verbose = 0) -> None:
-    """List the installed plugins, what became of each, and the strategies they offer."""
+def command(plugin: options.PluginFiles = None, json: options.Json = False, verbose: options.Verbose = 0) -> None:
+    """List the installed plugins, what became of each, and what they offer. Exits with 1 if one is invalid."""
     from billhook.cli import output
-    from billhook.plugins.registry import default_registry
+    from billhook.cli.taking_part import registry_with
 
-    registry = default_registry()
-    offers, problem = _offers(registry)
+    registry = registry_with(plugin)
+    problem = " ".join(registry.check())
+    offers = {} if problem else _offers(registry)
     if json:
         output.print_json(_data(registry, offers, problem))
-        return
-    output.show(_plugin_table(registry.plugins))
-    output.show(
-        output.facts([("unusable", problem)] if problem else [(f"{role}s", ", ".join(n)) for role, n in offers.items()])
-    )
+    else:
+        output.show(_plugin_table(registry.plugins))
+        told = [(f"{role}s", ", ".join(names)) for role, names in offers.items()]
+        output.show(output.facts([("unusable", problem)] if problem else told))
+    if problem:
+        raise typer.Exit(1)
 
 
-def _offers(registry: Registry) -> tuple[dict[str, list[str]], str]:
-    """Names by role and the model types served, or why none can be looked up."""
-    from billhook.errors import PluginError
+def _offers(registry: Registry) -> dict[str, list[str]]:
+    """Names by role, those of recipes, and the model types served. Qualified where the plain name is ambiguous."""
+    from billhook.cli import output
     from billhook.roles.role import ROLES
 
-    try:
-        offers = {str(role): registry.qualified_names(role) for role in ROLES}
-        types = [model_type for adapter in registry.adapters() for model_type in adapter.model_types]
-    except PluginError as error:  # this command is what one calls to find out
-        return {}, str(error)
-    ours = "billhook:"
+    by_role = {str(role): registry.qualified_names(role) for role in ROLES}
+    by_role["recipe"] = list(registry.recipes())
     return {
-        **{role: [name.removeprefix(ours) for name in names] for role, names in offers.items()},
-        "model type": sorted(types),
-    }, ""
+        **{role: [output.short(name, names) for name in names] for role, names in by_role.items()},
+        "model type": sorted({model_type for a in registry.adapters() for model_type in a.model_types}),
+    }
 
 
 def _data(registry: Registry, offers: dict[str, list[str]], problem: str) -> dict[str, Any]:

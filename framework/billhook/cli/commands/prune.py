@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -15,6 +16,7 @@ from billhook.plans.budget import Budget
 if TYPE_CHECKING:
     from billhook.cli.opening import Opened
     from billhook.cli.settings import Settings
+    from billhook.plugins.registry import Registry
     from billhook.pruning.pruner import Pruner
     from billhook.results.result import PruneResult
     from billhook.roles.estimator import Estimator
@@ -80,6 +82,7 @@ def command(
         bool,
         typer.Option("--race", help="Search quicker: most candidates on little data.", rich_help_panel=STRATEGIES),
     ] = False,
+    plugin: options.PluginFiles = None,
     calibration: options.CalibrationSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
@@ -89,6 +92,7 @@ def command(
     begin: options.Begin = True,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
+    tokenizer: options.Tokenizer = None,
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
@@ -138,27 +142,31 @@ def command(
     from billhook.cli.search_journal import SearchJournal
     from billhook.cli.settings import parse_settings, repair_with
     from billhook.cli.sources import source_of
+    from billhook.cli.taking_part import prepared
     from billhook.data.calibration import Calibration
-    from billhook.plugins.registry import default_registry
     from billhook.pruning.method import DEFAULT_RECIPE
     from billhook.pruning.pruner import Pruner
     from billhook.pruning.refusals import refuse_layers
 
-    if out is not None:
-        saving.check_output(out, overwrite, model)
+    place = None if out is None else saving.check_output(out, overwrite, model)
     names: dict[Role, str | None] = {
         "selector": FIXED_WINDOWS if spans else selector,
         "estimator": estimator,
         "merger": merger,
         "objective": objective,
     }
+    registry, names = prepared(plugin, names)
     settings = parse_settings(setting or [])
     if recipe is None:
         refuse_layers(names["selector"], budget)
-    followed = default_registry().recipe(recipe or DEFAULT_RECIPE)
-    chosen = _strategies(followed, names, settings, spans, uniform=uniform, race=race)
+    followed = registry.recipe(DEFAULT_RECIPE if recipe is None else recipe)
+    chosen = _strategies(followed, names, settings, spans, registry, uniform=uniform, race=race)
     pruner = Pruner.following(
-        followed, **chosen, repair=repair_with(settings, followed.repair), cache=opening.cache_budget(cache_mib)
+        followed,
+        **chosen,
+        repair=repair_with(settings, followed.repair),
+        cache=opening.cache_budget(cache_mib),
+        registry=registry,
     )
     method = pruner.method()
     kept_in = _journal(method.selector, out, journal, no_journal, dry_run)
@@ -172,24 +180,28 @@ def command(
         begin=begin,
     )
 
-    with SearchJournal(kept_in) as kept, ProgressBars() as bars:
-        pruner = attrs.evolve(pruner, hooks=[bars, kept], journal=kept.path)
+    writing = contextlib.nullcontext() if dry_run or place is None else place
+    with writing as taken, SearchJournal(kept_in) as kept, ProgressBars() as bars:
+        pruner = attrs.evolve(pruner, hooks=[bars, kept], journal=kept.file)
         with bars.step("loading"):
             opened = opening.open_model(
                 model,
                 data,
                 dtype=dtype,
                 device=device,
-                check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method),
+                check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method, registry),
                 progress=bars.billhook_on_progress,
+                tokenizer=tokenizer,
             )
         path = None
-        if dry_run or out is None:
+        if taken is None:
             result = _only_choose(pruner, opened, budget)
         else:
+            saving.require_room(taken, opened.model, budget, method.selector)
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
+            again = [model, *opening.given_options(calibration=calibration, dtype=dtype, device=device)]
             with bars.step("saving"):
-                path = saving.save(result, out, overwrite=overwrite, verify=verify, pad=pad, uniform=uniform)
+                path = saving.save(result, taken, verify=verify, pad=pad, uniform=uniform, again=again)
             kept.finish()
     output.print_result(result, path, bars.seconds, as_json=json)
 
@@ -199,6 +211,7 @@ def _strategies(
     names: Mapping[Role, str | None],
     settings: Settings,
     spans: Sequence[Span],
+    registry: Registry,
     *,
     uniform: bool,
     race: bool,
@@ -209,7 +222,7 @@ def _strategies(
 
     if spans:
         settings.setdefault("selector", {})["spans"] = spans
-    chosen = strategies_by_role(names, settings, recipe)
+    chosen = strategies_by_role(names, settings, recipe, registry)
     selector = cast("Selector", chosen["selector"])
     if uniform:
         selector = search_options.uniform(selector)

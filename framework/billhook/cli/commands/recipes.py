@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from billhook.roles.recipe import Recipe
 
 
-def command(json: options.Json = False, verbose: options.Verbose = 0) -> None:
+def command(plugin: options.PluginFiles = None, json: options.Json = False, verbose: options.Verbose = 0) -> None:
     """List the recipes: published methods to prune by, each with its paper. For billhook prune --recipe NAME."""
     from billhook.cli import output
-    from billhook.plugins.registry import default_registry
+    from billhook.cli.taking_part import registry_with
 
-    registry = default_registry()
+    registry = registry_with(plugin)
     recipes = registry.recipes()
     if json:
         output.print_json({"recipes": [_data(registry, name, recipe) for name, recipe in recipes.items()]})
@@ -24,7 +24,7 @@ def command(json: options.Json = False, verbose: options.Verbose = 0) -> None:
     made = output.table("recipe", "what goes, and how", "paper", left=["recipe", "what goes, and how", "paper"])
     for name, recipe in recipes.items():
         paper = f"{recipe.paper} (arXiv {recipe.arxiv})" if recipe.arxiv else recipe.paper
-        made.add_row(name.removeprefix("billhook:"), recipe.summary, paper or output.NOTHING)
+        made.add_row(output.short(name, recipes), recipe.summary, paper or output.NOTHING)
     output.show(made)
 
 

@@ -52,12 +52,69 @@ def test_an_invalid_plugin_is_listed_although_nothing_can_be_looked_up(run: Run,
     source = "from billhook import hookimpl\n@hookimpl\ndef billhook_register_estimatorz(register): pass\n"
     installed("stranger", odd=source)
     done = run("plugins", "--json")
-    assert done.code == 0
+    assert done.code == 1
     (odd,) = (plugin for plugin in done.data["plugins"] if plugin["name"] == "odd")
     assert odd["status"] == "invalid"
     assert "Did you mean 'billhook_register_estimators'?" in odd["reason"]
     assert done.data["offers"] == {}
     assert "is no hook of billhook" in run("plugins").out
+
+
+REGISTER = """
+    from billhook import hookimpl
+
+    @hookimpl
+    def billhook_register_{role}s(register):
+        register({offer})
+"""
+
+
+@pytest.mark.parametrize(
+    ("role", "offer", "reason"),
+    [
+        ("estimator", "'x', 3", "offers 3 as the estimator 'x', which is no Estimator class"),
+        ("selector", "'Mine_1', 3", "which is no Selector class"),
+        ("recipe", "'x'", "offers 'x' as a recipe, which is no Recipe instance"),
+        ("adapter", "'x'", "offers 'x' as an adapter, which is no Adapter instance"),
+    ],
+)
+def test_a_wrong_registration_is_listed_as_invalid_with_the_way_out(
+    run: Run, installed: Installer, role: str, offer: str, reason: str
+) -> None:
+    installed("stranger", odd=REGISTER.format(role=role, offer=offer))
+    done = run("plugins", "--json")
+    (odd,) = (plugin for plugin in done.data["plugins"] if plugin["name"] == "odd")
+    assert (done.code, odd["status"]) == (1, "invalid")
+    assert reason in odd["reason"]
+    assert odd["reason"].endswith(f"Mend it, or block it with {DISABLE_VARIABLE}=stranger:odd.")
+
+
+def test_every_wrong_registration_is_listed_at_once(run: Run, installed: Installer) -> None:
+    installed(
+        "stranger",
+        one=REGISTER.format(role="selector", offer="'x', 3"),
+        two=REGISTER.format(role="recipe", offer="'x'"),
+    )
+    plugins = run("plugins", "--json").data["plugins"]
+    assert [p["status"] for p in plugins if p["distribution"] == "stranger"] == ["invalid", "invalid"]
+
+
+def test_a_name_that_two_offer_is_listed_qualified(run: Run, installed: Installer) -> None:
+    installed("stranger", mine=offering("ridge"))
+    offered = run("plugins", "--json").data["offers"]["estimator"]
+    assert {"billhook:ridge", "stranger:ridge", "cosine"} <= set(offered)
+    assert "ridge" not in offered
+
+
+def test_a_file_is_listed_as_a_plugin(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "my_idea.py"
+    file.write_text(offering("mine"))
+    done = run("plugins", "--plugin", file, "--json").data
+    (mine,) = (plugin for plugin in done["plugins"] if plugin["distribution"] == "my_idea.py")
+    assert (mine["name"], mine["status"], mine["hooks"]) == (str(file), "loaded", ["billhook_register_estimators"])
+    assert mine["version"].startswith("sha256-")
+    assert "my_idea.py:mine" in done["offers"]["estimator"]
+    assert "my_idea.py:mine" not in run("plugins", "--json").out
 
 
 def test_an_invalid_plugin_stops_other_commands_in_one_line(run: Run, installed: Installer, checkpoint: Path) -> None:
