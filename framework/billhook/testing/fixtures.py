@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from billhook.data.tokens import Tokens
 from billhook.roles.state import PruningState
-from billhook.testing.learnt import learnt_model, learnt_tokens
-from billhook.testing.models import tiny_model
-from billhook.testing.tiny_state import tiny_state
+from billhook.testing.samples.learnt import learnt_model, learnt_tokens
+from billhook.testing.samples.models import tiny_model
+from billhook.testing.samples.states import tiny_state
 
 try:
     import pytest

@@ -294,7 +294,11 @@ MUTANTS = [
     Mutant("refuses late", made(late), "early-refusal|serves", "check_site accepts .* and put refuses it", SOME),
     Mutant("refuses attentions late", made(late_for_attentions), "early-refusal", "put refuses it", SOME),
     Mutant(
-        "check refuses, merge does not", made(check_site=refuses), "early-refusal|serves", "refuses every family", SOME
+        "check refuses, merge does not",
+        made(check_site=refuses),
+        "early-refusal|serves",
+        r"check\(\) refuses what",
+        SOME,
     ),
     Mutant("writes into the map", made(writes_the_map), LAYERS, "it wrote into the map", SOME),
     Mutant("any width", made(lambda v, s, t: Fold().put(v, s, LinearMap(torch.eye(16)))), "impossible", "width", SOME),

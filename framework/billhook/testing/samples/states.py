@@ -12,8 +12,8 @@ from billhook.plugins.registry import default_registry
 from billhook.roles.merger import Merger
 from billhook.roles.objective import Objective
 from billhook.roles.state import PruningState
-from billhook.testing.bare import Bare
-from billhook.testing.models import tiny_tokens, tiny_view
+from billhook.testing.samples.bare import Bare
+from billhook.testing.samples.models import tiny_tokens, tiny_view
 
 
 def tiny_state(

@@ -17,9 +17,9 @@ from billhook.pruning.pruner import Pruner
 from billhook.results.result import PruneResult
 from billhook.roles.recipe import Recipe
 from billhook.roles.role import ROLES
-from billhook.testing.expect import check_frozen, check_options, require
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.models import tiny_model, tiny_tokens
+from billhook.testing.conformance.expect import check_frozen, check_options, require
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.samples.models import tiny_model, tiny_tokens
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -16,11 +16,11 @@ from billhook.plans.budget import Budget
 from billhook.roles.objective import Objective
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
-from billhook.testing.bare import Bare
-from billhook.testing.expect import Snapshot
-from billhook.testing.global_state import GlobalState
-from billhook.testing.models import tiny_tokens, tiny_view
-from billhook.testing.planted_model import silence
+from billhook.testing.conformance.expect import Snapshot
+from billhook.testing.conformance.global_state import GlobalState
+from billhook.testing.samples.bare import Bare
+from billhook.testing.samples.models import tiny_tokens, tiny_view
+from billhook.testing.samples.planting import silence
 
 LAYERS = 8
 """Of the models that selectors are tried on, unless another size is asked for."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import attrs
 
 from billhook.errors import InvalidConfig, did_you_mean, listing
-from billhook.testing.global_state import GlobalState
+from billhook.testing.conformance.global_state import GlobalState
 
 
 class BrokenLaw(AssertionError):

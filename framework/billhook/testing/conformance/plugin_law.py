@@ -16,15 +16,15 @@ from billhook.model.adapter import Adapter
 from billhook.plugins.plugin_info import PluginInfo
 from billhook.plugins.registry import GROUP, Registry, default_registry
 from billhook.roles.role import ROLES, Role, Strategy
-from billhook.testing.adapter_law import adapter_laws
-from billhook.testing.estimator_law import estimator_laws
-from billhook.testing.expect import fail, require
-from billhook.testing.hook_law import hook_laws
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.merger_law import merger_laws
-from billhook.testing.objective_law import objective_laws
-from billhook.testing.recipe_law import recipe_laws
-from billhook.testing.selector_law import selector_laws
+from billhook.testing.conformance.adapter_law import adapter_laws
+from billhook.testing.conformance.estimator_law import estimator_laws
+from billhook.testing.conformance.expect import fail, require
+from billhook.testing.conformance.hook_law import hook_laws
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.conformance.merger_law import merger_laws
+from billhook.testing.conformance.objective_law import objective_laws
+from billhook.testing.conformance.recipe_law import recipe_laws
+from billhook.testing.conformance.selector_law import selector_laws
 
 SUITES: Mapping[str, Callable[..., list[Law]]] = {
     "estimator": estimator_laws,

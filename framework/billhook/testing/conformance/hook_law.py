@@ -25,10 +25,10 @@ from billhook.pruning.pruner import Pruner
 from billhook.regression.linear_map import LinearMap
 from billhook.results.result import PruneResult
 from billhook.roles.state import PruningState
-from billhook.testing.expect import Snapshot, fail, process_unchanged, require
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.models import tiny_model, tiny_tokens
-from billhook.testing.tiny_state import tiny_state
+from billhook.testing.conformance.expect import Snapshot, fail, process_unchanged, require
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.samples.models import tiny_model, tiny_tokens
+from billhook.testing.samples.states import tiny_state
 
 CUTS: tuple[Cut, ...] = (
     DropLayers(1, 3),

@@ -10,7 +10,7 @@ from torch import Tensor
 from billhook.regression.linear_map import LinearMap
 from billhook.regression.moments import Moments
 from billhook.regression.regression import Rows, TensorRegression
-from billhook.testing.planted import Structure, planted_problem, random_map
+from billhook.testing.samples.planted import Structure, planted_problem, random_map
 
 COLUMNS = 6
 """Of the problems made here."""

@@ -20,9 +20,9 @@ from billhook.model.branch import Branch
 from billhook.model.branch_layout import Size
 from billhook.model.key_values import read_on
 from billhook.model.view import ModelView
-from billhook.testing.expect import Snapshot, close, logits, raises, require
-from billhook.testing.models import tiny_tokens
-from billhook.testing.zeroing import zeroed
+from billhook.testing.conformance.expect import Snapshot, close, logits, raises, require
+from billhook.testing.samples.models import tiny_tokens
+from billhook.testing.samples.zeroing import zeroed
 
 BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
 
@@ -143,7 +143,8 @@ def _check_made(view: ModelView, cuts: Sequence[Cut], who: str) -> None:
     check_generation(smaller.model, tiny_tokens(rows=2, seed=5).batches()[0], who)
     if len(made) == 1:
         _check_parameters(view, smaller, made[0], who)
-        if isinstance(made[0], DropBranch) and made[0].layer == NARROWED:
+        # which norms serve one branch alone may differ from variant to variant, which one description cannot say
+        if isinstance(made[0], DropBranch) and made[0].layer == NARROWED and not _is_variant(view):
             _check_nothing_idle(smaller, made[0], who)
 
 

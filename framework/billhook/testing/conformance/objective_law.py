@@ -18,10 +18,10 @@ from billhook.plugins.registry import Registry
 from billhook.roles.objective import Objective, Predictions
 from billhook.roles.state import PruningState
 from billhook.search.scoring import score
-from billhook.testing.bare import Bare
-from billhook.testing.expect import Snapshot, check_frozen, check_options, process_unchanged, require
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.models import tiny_tokens, tiny_view
+from billhook.testing.conformance.expect import Snapshot, check_frozen, check_options, process_unchanged, require
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.samples.bare import Bare
+from billhook.testing.samples.models import tiny_tokens, tiny_view
 
 TOKENS, WORDS = 40, 12
 """Shape of the predictions that objectives are shown."""

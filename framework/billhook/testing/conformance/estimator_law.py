@@ -15,10 +15,18 @@ from billhook.regression.linear_map import LinearMap
 from billhook.regression.moments import Moments
 from billhook.regression.regression import Regression, Rows, TensorRegression
 from billhook.roles.estimator import Estimator, Needs
-from billhook.testing import problems
-from billhook.testing.expect import check_frozen, check_options, close, fail, process_unchanged, raises, require
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.planted import Structure, planted_problem
+from billhook.testing.conformance import problems
+from billhook.testing.conformance.expect import (
+    check_frozen,
+    check_options,
+    close,
+    fail,
+    process_unchanged,
+    raises,
+    require,
+)
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.samples.planted import Structure, planted_problem
 
 TAME = 100.0
 """How many times as large as the prior's and the data's own scale an entry may be where the data say nothing."""

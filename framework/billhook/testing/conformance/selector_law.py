@@ -14,10 +14,10 @@ from billhook.plans.budget import Budget
 from billhook.plugins.registry import Registry, default_registry
 from billhook.roles.objective import Objective
 from billhook.roles.selector import Selector
-from billhook.testing.expect import check_frozen, check_options, fail, raises, require
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.selector_run import LAYERS, Ground, Run, ground, run
-from billhook.testing.work import count_operations
+from billhook.testing.conformance.expect import check_frozen, check_options, fail, raises, require
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.conformance.selector_run import LAYERS, Ground, Run, ground, run
+from billhook.testing.conformance.work import count_operations
 
 OTHER = 5
 """Layers of models of another size."""

@@ -22,7 +22,7 @@ from billhook.model.writer import is_linear, weight_rows
 from billhook.plugins.registry import Registry, default_registry
 from billhook.regression.linear_map import LinearMap
 from billhook.roles.merger import Merger
-from billhook.testing.expect import (
+from billhook.testing.conformance.expect import (
     Snapshot,
     check_frozen,
     check_options,
@@ -33,10 +33,10 @@ from billhook.testing.expect import (
     raises,
     require,
 )
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.linearisation import donor_of, linearised
-from billhook.testing.models import tiny_tokens, tiny_view
-from billhook.testing.planted import random_map
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.samples.linearisation import donor_of, linearised
+from billhook.testing.samples.models import tiny_tokens, tiny_view
+from billhook.testing.samples.planted import random_map
 
 FIRST, SECOND = DropLayers(1, 2), DropLayers(3, 5)
 """The cuts that are merged one after the other."""

@@ -13,7 +13,7 @@ from billhook.model.branch import Place
 from billhook.model.view import ModelView
 from billhook.regression.linear_map import LinearMap
 from billhook.regression.regression import Regressor
-from billhook.testing.zeroing import zeroed
+from billhook.testing.samples.zeroing import zeroed
 
 
 def linearised(

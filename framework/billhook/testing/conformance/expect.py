@@ -18,7 +18,7 @@ from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry, default_registry
 from billhook.roles.role import Role, Strategy, why_unfit
-from billhook.testing.global_state import GlobalState
+from billhook.testing.conformance.global_state import GlobalState
 
 TOLERANCE = 1e-4
 """Share of the largest entry that float32 results of the same computation in another order may differ by: some

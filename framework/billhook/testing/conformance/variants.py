@@ -11,8 +11,8 @@ from transformers import PreTrainedConfig
 
 from billhook.errors import UnsupportedArchitecture
 from billhook.model.view import ModelView
-from billhook.testing.cut_law import check_generation
-from billhook.testing.models import tiny_model, tiny_tokens
+from billhook.testing.conformance.cut_law import check_generation
+from billhook.testing.samples.models import tiny_model, tiny_tokens
 
 FACTORS = re.compile(r"multiplier|scaling|scale")
 """Names of config attributes that are factors. At 1 they hide whether anybody knows of them."""

@@ -20,12 +20,12 @@ from billhook.model.adapter import Adapter
 from billhook.model.branch import Branch
 from billhook.model.view import ModelView
 from billhook.model.writer import weight_rows
-from billhook.testing.cut_law import BRANCHES, check_cuts, check_generation, check_some_cuts
-from billhook.testing.expect import Snapshot, close, fail, logits, require
-from billhook.testing.law import Law, Promise, keep, suite
-from billhook.testing.linearisation import linearised
-from billhook.testing.models import tiny_model, tiny_tokens
-from billhook.testing.variants import hidden_variants, variant_of
+from billhook.testing.conformance.cut_law import BRANCHES, check_cuts, check_generation, check_some_cuts
+from billhook.testing.conformance.expect import Snapshot, close, fail, logits, require
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.conformance.variants import hidden_variants, variant_of
+from billhook.testing.samples.linearisation import linearised
+from billhook.testing.samples.models import tiny_model, tiny_tokens
 
 MANY_PARAMETERS = 200_000
 """A tiny model stays below: suites build hundreds of them."""

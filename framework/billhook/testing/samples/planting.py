@@ -13,7 +13,7 @@ from billhook.model.adapter import Adapter
 from billhook.model.branch import BRANCHES, Branch, Place
 from billhook.model.view import ModelView
 from billhook.model.writer import bias_of, replace_weight, weight_rows
-from billhook.testing.models import tiny_view
+from billhook.testing.samples.models import tiny_view
 
 
 def planted_model(
