@@ -68,12 +68,12 @@ def hook_laws(
         ("registers", "names and arguments are those of hooks, and each is marked @hookimpl", trial.registers),
         ("takes-part", "a plugin implements at least one hook", trial.takes_part),
         ("runs", "a hook is a plain function: what is async, or yields, is never run", trial.runs),
+        ("vetoes", "a veto is a reason, a text that is not empty; None lets a cut pass", trial.vetoes),
         (
             "every-cut",
-            "hooks cope with every kind of cut: use what all cuts have, such as cut.changes",
+            "hooks cope with every kind of cut: use what all cuts have, such as cut.touched and cut.layers",
             trial.every_cut,
         ),
-        ("vetoes", "a veto is a reason, a text that is not empty; None lets a cut pass", trial.vetoes),
         ("reads", "state, cut, map and result are read, not changed", trial.reads),
         ("process", "nothing that the whole process shares is changed", trial.process),
         ("same-model", "without a veto the same model comes out, and the user's own stays as it was", trial.same_model),
@@ -139,9 +139,15 @@ class _Trial:
 
     def vetoes(self) -> None:
         for cut in CUTS:
-            for answer in self.hook.billhook_before_cut(state=self._state(), cut=cut):
+            try:
+                answers = self.hook.billhook_before_cut(state=self._state(), cut=cut)
+            except PluginError as error:
+                fail(self.plugin, str(error))
+            except Exception:  # another law's finding
+                return
+            for answer in answers:
                 reason = isinstance(answer, str) and bool(answer.strip())
-                require(reason, self.plugin, f"billhook_before_cut answered {answer!r} to {cut}")
+                require(reason, self.plugin, f"billhook_before_cut returned {answer!r} for {cut}")
 
     def reads(self) -> None:
         for cut in CUTS[:2]:

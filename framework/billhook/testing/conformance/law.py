@@ -78,7 +78,8 @@ class Law:
         try:
             self.check()
         except BrokenLaw as error:  # of a part: it has said so
-            raise BrokenLaw(str(error), self.name) from error
+            said = str(error).replace(f"(law {error.law!r}", f"(law {self.name!r}")
+            raise BrokenLaw(said, self.name) from error
         except AssertionError as error:
             raise BrokenLaw(f"{error} {about}", self.name) from error
         except Exception as error:  # whatever comes out of a stranger's code is the finding
