@@ -111,6 +111,7 @@ _HOME = {
     "keeping": "cuts.keep_units",
     "load": "model.loading",
     "loss_tokens": "evaluation.loss",
+    "summed_divergence": "evaluation.loss",
     "measure_curvature": "measures.curvature",
     "measure_inner": "measures.unit_scores",
     "measure_windows": "measures.windows",
@@ -163,6 +164,7 @@ if TYPE_CHECKING:
     from billhook.data.tokens import Tokens as Tokens
     from billhook.errors import BillhookError as BillhookError
     from billhook.evaluation.loss import loss_tokens as loss_tokens
+    from billhook.evaluation.loss import summed_divergence as summed_divergence
     from billhook.evaluation.loss import summed_loss as summed_loss
     from billhook.evaluation.perplexity import Evaluation as Evaluation
     from billhook.evaluation.perplexity import evaluate as evaluate

@@ -25,7 +25,7 @@ BILLHOOK = Recipe(
     selector=Curvature(),
     estimator=Ridge(strength="auto"),
     merger=Refit(),
-    repair=Repair(when="final", target="halfway", held_out=0.1),
+    repair=Repair(when="final", target="halfway", held_out=0.1, guard=0.1),
 )
 """The default of ``billhook prune``; docs/results.md has it beside the published ones."""
 

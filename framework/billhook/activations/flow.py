@@ -17,15 +17,23 @@ STREAM = "dense stream"
 
 
 class Flow:
-    """The dense model's streams, batch by batch.
+    """The dense model's streams, batch by batch: of the calibration data, and behind them of the guard's.
 
     Position ``p`` is the stream that enters layer ``p``; the last position is what leaves the last layer, before
     the final norm. (``hidden_states[-1]`` of transformers is *after* that norm, which is why it is not used.)
     """
 
-    def __init__(self, dense: ModelView, batches: Sequence[TokenBatch], cache: ActivationCache) -> None:
+    def __init__(
+        self,
+        dense: ModelView,
+        batches: Sequence[TokenBatch],
+        cache: ActivationCache,
+        guard: Sequence[TokenBatch] = (),
+    ) -> None:
+        """``batches`` are what cuts are chosen and repairs learnt from; of ``guard`` only the latter are checked on."""
         self.dense = dense
         self.batches = tuple(batches)
+        self.guard = tuple(guard)
         self.cache = cache
         self.runner = Runner(dense)
 
@@ -33,6 +41,11 @@ class Flow:
     def last(self) -> int:
         """The last position."""
         return len(self.dense.numbers)
+
+    @property
+    def with_guard(self) -> tuple[TokenBatch, ...]:
+        """All batches, those of the guard last; :meth:`walk` counts through them."""
+        return self.batches + self.guard
 
     def walk(self, index: int) -> Walk:
         """Start at position 0 of batch ``index``."""
@@ -45,7 +58,7 @@ class Walk:
     def __init__(self, flow: Flow, index: int) -> None:
         self._flow = flow
         self.index = index
-        self.batch: OpenBatch = flow.runner.open(flow.batches[index])
+        self.batch: OpenBatch = flow.runner.open(flow.with_guard[index])
         self.position = 0
         self._stream = self.batch.stream
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from billhook.activations.activation_cache import MIB, CacheBudget
 from billhook.data.calibration import Calibration
+from billhook.data.guard import refuse_unreadable_guard
 from billhook.data.tokens import Tokens
 from billhook.model import loading
 from billhook.model.positions import refuse_long_rows
@@ -60,6 +61,7 @@ def open_model(
         check(skeleton)
     words = source.tokenizer()
     load = functools.cache(source.model)
+    refuse_unreadable_guard(calibration, words)
     tokens = calibration.tokenize(words, load, progress=progress)
     if skeleton is not None:
         refuse_long_rows(skeleton, tokens.ids.shape[1])

@@ -74,10 +74,20 @@ CalibrationSource = Annotated[
     typer.Option(
         "--calibration",
         metavar="SOURCE[=WEIGHT]",
-        help="A .txt, .raw, .json or .jsonl file, a data set of the hub (name:config:split), builtin, or self for text "
-        "that the model writes. Repeat it to blend several by weight.",
+        help="A .txt, .raw, .json or .jsonl file, a data set of the hub (name:config:split), texts for those that come "
+        "with billhook, or self for text that the model writes. Repeat it to blend several by weight.",
         rich_help_panel=DATA,
-        show_default="builtin",
+        show_default="texts",
+    ),
+]
+GuardSource = Annotated[
+    str | None,
+    typer.Option(
+        "--guard",
+        metavar="SOURCE",
+        help="Text of another kind than --calibration, where repairs are checked to do no harm.",
+        rich_help_panel=DATA,
+        show_default="self; builtin where self is calibrated on",
     ),
 ]
 Samples = Annotated[int, typer.Option(help="Rows of tokens.", rich_help_panel=DATA)]

@@ -152,15 +152,24 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
     yield "method", f"{plan.selector} → {plan.estimator} → {plan.merger}"
     data = plan.calibration
     yield "calibration", f"{data.token_count:,} tokens of {data.source}" if data.token_count else "none needed"
+    if data.guard is not None and "kl_guard" in metrics:
+        yield "KL from dense", _moved(metrics, data.guard.source)
     if "objective_before" in metrics:
         unrepaired = "" if result.reports else " (unrepaired)"
         yield "objective", f"{number(metrics['objective_before'])} → {number(metrics['objective_after'])}{unrepaired}"
     yield from (("note", text) for text in _notes(result.reports))
     if result.repairs:
-        refused = sum(not report.helps for report in result.repairs)
+        refused = sum(not report.made for report in result.repairs)
         yield "final repairs", f"{len(result.repairs)}" + (f", {refused} no help and not made" if refused else "")
     yield "seconds", _stages(metrics, seconds)
     yield "checkpoint", "none, this is only the plan" if path is None else str(path)
+
+
+def _moved(metrics: Mapping[str, float], guard: str) -> str:
+    """How far the result's predictions are from the dense model's, on both kinds of text."""
+    texts = {"kl_held_out": "held-out calibration text", "kl_guard": f"other text ({guard})"}
+    told = [f"{number(metrics[name])} on {text}" for name, text in texts.items() if name in metrics]
+    return f"{', '.join(told)}, in nats per token"
 
 
 def _layers(result: PruneResult, removed: Removed) -> str:

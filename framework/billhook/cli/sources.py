@@ -6,20 +6,20 @@ import os
 from collections.abc import Sequence
 
 from billhook.data.blend import Blend
-from billhook.data.text_source import BUILTIN
+from billhook.data.shipped import TEXTS
 
 
 def source_of(given: Sequence[str] | None) -> object:
     """The source that a calibration takes.
 
     Args:
-        given: ``SOURCE`` or ``SOURCE=WEIGHT`` strings; the built-in text if there are none. The weight of a single
+        given: ``SOURCE`` or ``SOURCE=WEIGHT`` strings; texts that come with billhook if none. The weight of a single
             source changes nothing.
 
     Raises:
         InvalidConfig: a weight is not above 0, or a source comes twice.
     """
-    parts = [weighed(text) for text in given or [BUILTIN]]
+    parts = [weighed(text) for text in given or [TEXTS]]
     return parts[0][0] if len(parts) == 1 and parts[0][1] > 0 else Blend(parts)
 
 

@@ -16,9 +16,10 @@ from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
+from billhook.data.shipped import TEXTS, kinds_of, shipped_rows
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
-from billhook.data.text_source import BUILTIN, opened
+from billhook.data.text_source import opened
 from billhook.data.tokens import TokenBatch, Tokens
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.json_values import build
@@ -35,29 +36,35 @@ class Calibration:
     """Calibration data and its layout. Deterministic: same source, options and tokenizer, same tokens.
 
     Attributes:
-        source: ``"builtin"`` (English text that needs no download), a text or JSONL file, a ``datasets`` name or
-            object, a list of strings, or ready token batches (then the rest of the options is unused): tensors of
-            ids or mappings with ``input_ids``, in a list, a generator or a ``DataLoader``. Or text that the model
-            writes itself, ``"self"`` or a :class:`billhook.SelfGenerated`; or a :class:`billhook.Blend` of all these.
+        source: ``"texts"``, those of several kinds that come with billhook, or one kind of them (``"texts:web"``); a
+            text or JSONL file, a ``datasets`` name or object, a list of strings, or ready token batches (then the
+            rest of the options is unused): tensors of ids or mappings with ``input_ids``, in a list, a generator or a
+            ``DataLoader``. Or text that the model writes itself, ``"self"`` or a :class:`billhook.SelfGenerated`; or
+            ``"builtin"``, Python's own help, for tests; or a :class:`billhook.Blend` of all these.
         samples: rows of tokens wanted; with fewer at hand all are used, and a warning says so.
         seqlen: tokens in a row.
         seed: which rows are taken, and what the model writes.
         packing: ``"pack"`` joins all documents with blank lines and cuts the tokens into full rows; ``"pad"`` gives
             each document a row of its own, cut or padded on the right.
         chat_template: put every document through the tokenizer's chat template (plain text as a user's message), and
-            add no special tokens but the template's. In a blend, those of the other parts.
+            add no special tokens but the template's. In a blend, those of the other parts. The chats among the texts
+            that come with billhook go through it in any case, if there is one.
+        guard: what ``source`` takes, of another kind of text: where repairs are checked (:attr:`Repair.guard` says on
+            how much of it). If None, text that the model writes; where it has written the calibration text already,
+            the one that comes with Python.
         begin: begin every packed row with the tokens that the tokenizer puts before a text (``<bos>``), where it does
             so: the model is used that way, and the first token of a row has activations far larger than the others.
             Chats that go through a template begin as it writes them. If False, special tokens are only where the
             tokenizer puts them: before the whole text, or before each document if they are padded.
     """
 
-    source: object = attrs.field(default=BUILTIN, converter=keep)
+    source: object = attrs.field(default=TEXTS, converter=keep)
     samples: int = 128
     seqlen: int = 512
     seed: int = 0
     packing: Literal["pack", "pad"] = "pack"
     chat_template: bool = False
+    guard: object = attrs.field(default=None, converter=keep)
     begin: bool = True
 
     def __attrs_post_init__(self) -> None:
@@ -118,8 +125,8 @@ class Calibration:
             return attrs.evolve(drawn[0], parts=_records(parts, pools, counts))
         return self._shuffled(drawn, _records(parts, pools, counts))
 
-    def record(self, tokens: Tokens) -> CalibrationRecord:
-        """What a plan remembers of ``tokens``, which :meth:`tokenize` made."""
+    def record(self, tokens: Tokens, guard: Tokens | None = None) -> CalibrationRecord:
+        """What a plan remembers of ``tokens``, which :meth:`tokenize` made, and of the text they were checked by."""
         return CalibrationRecord(
             source=str(self.source) if isinstance(self.source, str | Path) else tokens.source,
             samples=self.samples,
@@ -131,6 +138,7 @@ class Calibration:
             token_count=tokens.token_count,
             fingerprint=tokens.fingerprint,
             parts=tokens.parts,
+            guard=None if guard is None else _guard_record(self.guard, guard),
         )
 
     @classmethod
@@ -143,6 +151,7 @@ class Calibration:
             seed=record.seed,
             packing=cast(Literal["pack", "pad"], record.packing),
             chat_template=record.chat_template,
+            guard=None if record.guard is None else _guard_of(record.guard),
             begin=record.begin,
         )
 
@@ -168,6 +177,8 @@ class Calibration:
             chat_template=self.chat_template,
             begin=self.begin,
         )
+        if kinds := kinds_of(source):
+            return Pool.of_rows(shipped_rows(kinds, layout), str(source), self.seed)
         found, name = opened(source, size=layout.piece, tokens=self.samples * self.seqlen)
         if isinstance(found, Corpus):
             return Pool.of_drawn(layout.drawn(found, name, count=self.samples, seed=self.seed), name)
@@ -230,6 +241,17 @@ def _records(parts: Sequence[Part], pools: Sequence[Pool], counts: Sequence[int]
         )
         for (source, weight), pool, count in zip(parts, pools, counts, strict=True)
     )
+
+
+def _guard_record(given: object, tokens: Tokens) -> PartRecord:
+    if len(tokens.parts) == 1:
+        return attrs.evolve(tokens.parts[0], fingerprint=tokens.fingerprint)
+    source = str(given) if isinstance(given, str | Path) else tokens.source
+    return PartRecord(source=source, weight=1, rows=len(tokens.ids), fingerprint=tokens.fingerprint)
+
+
+def _guard_of(record: PartRecord) -> object:
+    return _author(record) if record.source == SELF else record.source
 
 
 def _source_of(record: CalibrationRecord) -> object:

@@ -17,12 +17,14 @@ class PartRecord:
         weight: as it was given.
         rows: how many of the rows of tokens are its.
         options: of self-generated text, by name; empty for others.
+        fingerprint: of these rows alone, where they stand apart: a guard's.
     """
 
     source: str
     weight: float
     rows: int
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    fingerprint: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,8 +33,9 @@ class CalibrationRecord:
 
     ``source`` is what :class:`billhook.Calibration` was given, if that can be written down; ``fingerprint`` is the
     SHA-256 over the token ids and mask that came out, so that another tokenizer or text is noticed. ``parts`` says
-    what a blend is made of, and how the model wrote its own text; empty for a single text. ``begin`` is False in the
-    plans of versions that knew no such option.
+    what a blend is made of, and how the model wrote its own text; empty for a single text. ``guard`` is the text of
+    another kind that repairs were checked on; None for none. It is not in ``fingerprint``: what a model writes differs
+    from machine to machine. ``begin`` is False in the plans of versions that knew no such option.
     """
 
     source: str
@@ -44,6 +47,7 @@ class CalibrationRecord:
     token_count: int
     fingerprint: str
     parts: tuple[PartRecord, ...] = ()
+    guard: PartRecord | None = None
     begin: bool = False
 
     def __str__(self) -> str:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from billhook.data.author import Author
+from billhook.data.text_layout import templated_text
 from billhook.data.tokens import Tokens
-from billhook.errors import InvalidConfig
+from billhook.errors import CalibrationError, InvalidConfig
 from billhook.model.writer import double_device
 from billhook.progress import Progress, silent
 from billhook.value_kinds import typed
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 SELF = "self"
 """The name of the source ``SelfGenerated()``."""
+
+SELF_CHAT = "self:chat"
+"""The name of the source ``SelfGenerated(chat=True)``."""
 
 STAGE = "writing text"
 """What progress calls it; its steps are tokens."""
@@ -47,6 +51,8 @@ class SelfGenerated:
         top_p: sample among the likeliest tokens that together have this probability.
         start: text that every row begins with, special tokens and all; None for the token that begins a text, or, if
             the model has none, the one that ends it.
+        chat: begin rows as a chat begins by the tokenizer's template, up to the user's first word: the model writes
+            what the user says, the end of the turn, and its own answer.
         batch_rows: rows written at once. More are faster, and their keys and values take more memory.
     """
 
@@ -56,6 +62,7 @@ class SelfGenerated:
     top_k: int | None = None
     top_p: float = 1.0
     start: str | None = None
+    chat: bool = False
     batch_rows: int = 32
 
     def __attrs_post_init__(self) -> None:
@@ -67,6 +74,8 @@ class SelfGenerated:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidConfig(f"The {name!r} of SelfGenerated must be at least 1; got {value}.")
+        if self.chat and self.start is not None:
+            raise InvalidConfig("The 'chat' of SelfGenerated says how rows begin, and so does its 'start': give one.")
         if not 0 < self.top_p <= 1:
             raise InvalidConfig(f"The 'top_p' of SelfGenerated must be above 0 and at most 1; got {self.top_p}.")
 
@@ -95,7 +104,7 @@ class SelfGenerated:
             CalibrationError: no start is known, it leaves no room, the rows are longer than the model takes, or the
                 model answers with NaN.
         """
-        author = Author.of(model, tokenizer, self.start)
+        author = Author.of(model, tokenizer, chat_start(tokenizer) if self.chat else self.start)
         generator = torch.Generator().manual_seed(seed)
         # one call a row: the first rows of many are the rows of few
         draws = torch.stack([torch.rand(seqlen, generator=generator, dtype=torch.float64) for _ in range(rows)])
@@ -150,4 +159,22 @@ def _report(progress: Progress, before: int, total: int, tokens: int) -> None:
 
 def named(source: object) -> object:
     """What a name of self-generated text stands for; any other source is itself."""
-    return SelfGenerated() if isinstance(source, str) and source == SELF else source
+    if not isinstance(source, str):
+        return source
+    return {SELF: SelfGenerated(), SELF_CHAT: SelfGenerated(chat=True)}.get(source, source)
+
+
+def chat_start(tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """What the tokenizer's chat template writes before the first word of a user.
+
+    Raises:
+        CalibrationError: there is no template, or it does not hold what the user says.
+    """
+    said = "Billhook?"
+    if tokenizer is None or not getattr(tokenizer, "chat_template", None):
+        raise CalibrationError("The tokenizer has no chat template, so no chat can begin by it: leave out chat=True.")
+    templated = templated_text([{"role": "user", "content": said}], tokenizer)
+    before, found, _ = templated.partition(said)
+    if not found or not before:
+        raise CalibrationError("The tokenizer's chat template does not say how a chat begins: leave out chat=True.")
+    return before

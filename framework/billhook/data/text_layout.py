@@ -59,7 +59,7 @@ class TextLayout:
 
     def _text(self, document: Document) -> str:
         if self.chat_template:
-            return _templated(document, self.tokenizer)
+            return templated_text(document, self.tokenizer)
         return plain(document)
 
     def drawn(self, corpus: Corpus, name: str, *, count: int, seed: int) -> Tokens:
@@ -138,7 +138,7 @@ def tokenize_whole(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bo
     return torch.tensor(encode([text], tokenizer, special=special)[0], dtype=torch.long)
 
 
-def _templated(document: Document, tokenizer: PreTrainedTokenizerBase) -> str:
+def templated_text(document: Document, tokenizer: PreTrainedTokenizerBase) -> str:
     """A chat, or text as a user's message, the way the tokenizer's chat template writes it."""
     if not getattr(tokenizer, "chat_template", None):
         raise CalibrationError("The tokenizer has no chat template: leave out chat_template=True.")

@@ -18,6 +18,9 @@ BUILTIN = "builtin"
 BUILTIN_EVALUATION = "builtin:evaluation"
 """The rest of it, for measuring."""
 
+NAMES = ("texts", "self", BUILTIN, BUILTIN_EVALUATION)
+"""Sources that are neither a file nor a data set."""
+
 WHOLE = 16 * 2**20
 """Bytes or characters that are read, and tokenised, as a whole; of more only what the rows need."""
 
@@ -244,13 +247,11 @@ def _refuse_absent(dataset: str, name: str) -> None:
         return
     answer, reason = hub.ask(dataset, "README.md", "dataset")
     if answer == "no such name":
-        raise CalibrationError(
-            f"Neither a file nor a data set is called {name!r}.{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
-        )
+        raise CalibrationError(f"Neither a file nor a data set is called {name!r}.{did_you_mean(name, NAMES)}")
     if answer == "unreachable" and not hub.is_cached(dataset, "README.md", "dataset"):
         raise CalibrationError(
             f"Neither a file nor a data set is called {name!r}: it is not in the hub's cache on this machine, and the "
-            f"hub cannot be asked ({reason}).{did_you_mean(name, [BUILTIN, BUILTIN_EVALUATION])}"
+            f"hub cannot be asked ({reason}).{did_you_mean(name, NAMES)}"
         )
 
 

@@ -44,6 +44,11 @@ class Repair:
             with massive activations, hundreds of times as large as the others, from ruling the fit.
         held_out: share of the calibration rows that no repair is fitted to. They choose the strength of an automatic
             ridge, and a repair that does not help on them is not made. 0 for none, and no such check.
+        guard: rows of another kind of text than the calibration's, as a share of its rows (:attr:`Calibration.guard`
+            says which). Nothing is chosen by them or fitted to them. They choose the strength of an automatic ridge
+            together with those held out; a repair that would do harm there is shrunk until it does not, or not made;
+            and if all repairs together leave the model further from the dense one there than without them, none is
+            made. 0 for no guard.
         closing: after the last cut, so many times go through the model and solve every surviving writer anew, toward
             the dense stream.
         search_tokens: choose cuts, and repair them as they are made, on so many of the calibration tokens at most
@@ -58,6 +63,7 @@ class Repair:
     target: Target = "dense"
     weights: Weights = "equal"
     held_out: float = 0.0
+    guard: float = 0.0
     closing: int = 0
     search_tokens: int | None = None
 
@@ -72,8 +78,9 @@ class Repair:
                 f"Repair(when='trial') knows the dense stream only; the 'target' is {self.target!r}. Leave it 'dense', "
                 f"or repair with when='winner'."
             )
-        if not 0 <= self.held_out <= 0.5:
-            raise InvalidConfig(f"The 'held_out' of Repair must lie between 0 and 0.5; got {self.held_out}.")
+        for name in ("held_out", "guard"):
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise InvalidConfig(f"The {name!r} of Repair must lie between 0 and 0.5; got {getattr(self, name)}.")
         if self.search_tokens is not None and self.search_tokens < 1:
             raise InvalidConfig(f"The 'search_tokens' of Repair must be at least 1; got {self.search_tokens}.")
         if not 0 <= self.closing <= MOST_PASSES:

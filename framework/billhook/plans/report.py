@@ -26,6 +26,9 @@ class SiteReport:
         cosine_after: the same, repaired.
         held_out: squared error on the tokens held out, as a share of that of doing nothing; NaN if there are none. A
             repair of 1 or more is not made.
+        guard: the same on text of another kind than the calibration's; NaN if there is none. A repair is shrunk until
+            this is below 1, or not made.
+        made: whether the repair was put in: it is not where it would do harm, nor where all repairs together would.
         token_count: tokens behind these figures.
         massive_count: of these, tokens with massive activations: the stream to be reached is over
             30 times as long as the median one of its batch. 0 where nobody counts,
@@ -39,6 +42,8 @@ class SiteReport:
     cosine_before: float = float("nan")
     cosine_after: float = float("nan")
     held_out: float = float("nan")
+    guard: float = float("nan")
+    made: bool = True
     token_count: int = 0
     massive_count: int = 0
     notes: tuple[str, ...] = ()
@@ -54,8 +59,8 @@ class SiteReport:
 
     @property
     def helps(self) -> bool:
-        """Unless held-out tokens say that it does not."""
-        return not self.held_out >= 1
+        """Unless held-out tokens, or those of another kind, say that it does not."""
+        return not self.held_out >= 1 and not self.guard >= 1
 
 
 @attrs.frozen(kw_only=True)

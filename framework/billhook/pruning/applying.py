@@ -98,7 +98,7 @@ def apply(
         result.plan,
         selector=plan.selector,
         objective=own,
-        calibration=record,
+        calibration=attrs.evolve(record, guard=result.plan.calibration.guard or record.guard),
         versions=_versions(plan, result.plan, redone.whole_registry),
     )
     return attrs.evolve(result, plan=again)
@@ -145,6 +145,8 @@ def _data_for(
 ) -> tuple[Calibration, CalibrationRecord]:
     """The data, tokenised, and what a plan remembers of them."""
     data = calibration_of(plan) if calibration is None else Calibration.of(calibration)
+    if data.guard is None and plan.calibration != NO_DATA:
+        data = attrs.evolve(data, guard=calibration_of(plan).guard)
     if not any_calibration and plan.calibration != NO_DATA:
         data = attrs.evolve(data, begin=plan.calibration.begin)  # they must be the plan's data, so begin as those did
     tokens = data.tokenize(tokenizer, model)

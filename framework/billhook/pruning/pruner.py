@@ -17,6 +17,7 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.placed import Placed
 from billhook.data.calibration import Calibration
 from billhook.data.encoding import refuse_no_tokenizer
+from billhook.data.guard import guard_tokens
 from billhook.data.tokens import Tokens
 from billhook.errors import InvalidConfig
 from billhook.log import logger
@@ -45,6 +46,7 @@ from billhook.pruning.refusals import (
     refuse_unweighted,
 )
 from billhook.regression.linear_map import LinearMap
+from billhook.repair.divergence import moved
 from billhook.repair.final_repairs import FinalRepairs
 from billhook.repair.repairer import Repairer
 from billhook.repair.trial_repairs import TrialRepairs
@@ -194,6 +196,7 @@ class _Run:
         )
         self.repairer = Repairer(self.method.estimator, self.method.merger)
         self.final = FinalRepairs(self.repairer, self.method.repair)
+        self.guard: Tokens | None = None
         self.reports: list[CutReport] = []
         self.metrics: dict[str, float] = {}
         watched = any(hasattr(hooks, "billhook_on_progress") for hooks in pruner.hooks)
@@ -208,6 +211,7 @@ class _Run:
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
         refuse_unknown_ids(self.dense.model, tokens.ids, tokenizer)
+        self.guard = self._guard(calibration, tokens, tokenizer)
         searched = tokens.some(self.method.repair.search_tokens)
         state = self._state(searched, self.records.journal(self.pruner.journal, tokens, budget), on_trial=True)
         try:
@@ -217,6 +221,7 @@ class _Run:
             self._cut_until_done(state, budget)
             self._repair_finally(state, tokens)
             self._measure(state, "objective_after")
+            self.metrics |= moved(state)
         finally:
             state.close()
         settle(state.model)
@@ -227,7 +232,7 @@ class _Run:
         }
         result = PruneResult(
             model=state.model.model,
-            plan=self.records.plan(state, budget, calibration.record(tokens)),
+            plan=self.records.plan(state, budget, calibration.record(tokens, self.guard)),
             metrics=self.metrics,
             reports=tuple(self.final.with_figures(report) for report in self.reports),
             repairs=tuple(self.final.reports),
@@ -235,6 +240,15 @@ class _Run:
         )
         self.hook.billhook_after_prune(result=result)
         return result
+
+    def _guard(
+        self, calibration: Calibration, tokens: Tokens, tokenizer: PreTrainedTokenizerBase | None
+    ) -> Tokens | None:
+        """Text of another kind that repairs are checked on; None where none is asked for, or nothing is repaired."""
+        rows = math.ceil(self.method.repair.guard * len(tokens.ids))
+        if not rows or not self.repairer.repairs:
+            return None
+        return guard_tokens(calibration, tokens, tokenizer, self.dense.model, rows=rows, progress=self._progress)
 
     def _cut_until_done(self, state: PruningState, budget: Budget) -> None:
         cuts = self.method.selector.select(state, budget)
@@ -308,6 +322,7 @@ class _Run:
             journal=journal,
             repair=self.method.repair,
             trials=(lambda state: TrialRepairs(state, self.repairer)) if tries else None,
+            guard=self.guard,
         )
 
     def _on_search(self, progress: SearchProgress) -> None:

@@ -90,6 +90,11 @@ class Regression(abc.ABC):
         """Sums over tokens that :meth:`moments` and :meth:`batches` leave out, to check by; None if there are none."""
         return None
 
+    def guard(self) -> Moments | None:
+        """Sums over text of another kind than what is fitted to, to check by: what helps on the one may harm on the
+        other. None if there is none."""
+        return None
+
     @abc.abstractmethod
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
         """All rows in a fixed order, ``tokens`` at a time (fewer in the last); can be called again and again.
@@ -118,6 +123,7 @@ class TensorRegression(Regression):
         *,
         prior: Tensor | None = None,
         held_out: int = 0,
+        guard: Rows | None = None,
     ) -> None:
         """
         Args:
@@ -127,6 +133,7 @@ class TensorRegression(Regression):
             prior: the writer's present weight ``[d_in, d_out]``, if ``x`` is what a writer reads. If None, ``x`` is
                 an output, and the prior the identity (zero between different widths).
             held_out: so many of the last rows are not to be fitted to.
+            guard: rows of another kind of text, of the same widths.
 
         Raises:
             ShapeMismatch: the shapes disagree.
@@ -150,6 +157,9 @@ class TensorRegression(Regression):
         self._moments.add(self.all_rows.x, self.all_rows.residual)
         self._held_out = Moments.empty(x.shape[1], residual.shape[1], x.device)
         self._held_out.add(aside.x, aside.residual)
+        self._guard = None if guard is None else Moments.empty(x.shape[1], residual.shape[1], x.device)
+        if self._guard is not None and guard is not None:
+            self._guard.add(guard.x, guard.residual)
 
     @property
     def d_in(self) -> int:
@@ -173,6 +183,10 @@ class TensorRegression(Regression):
     def held_out(self) -> Moments | None:
         """Sums over the rows that are held out; None if there are none."""
         return self._held_out if self._held_out.token_count else None
+
+    def guard(self) -> Moments | None:
+        """Sums over the rows of another kind; None if none were given."""
+        return self._guard
 
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
         """The rows that are not held out, in order, ``tokens`` at a time."""

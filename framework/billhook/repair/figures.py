@@ -12,6 +12,7 @@ from billhook.cuts.cut import Cut
 from billhook.cuts.sites import RepairSite
 from billhook.plans.report import CutReport, SiteReport
 from billhook.regression.linear_map import LinearMap
+from billhook.regression.moments import Moments
 from billhook.regression.regression import Regression
 
 
@@ -34,6 +35,7 @@ def measure_site(site: RepairSite, regression: Regression, linear_map: LinearMap
         cosine_before=_mean_cosine(before, target),
         cosine_after=_mean_cosine(rows.skip + mapped, target),
         held_out=held_out_share(regression, linear_map),
+        guard=guard_share(regression, linear_map),
         token_count=moments.token_count,
         massive_count=regression.massive_count(),
         notes=linear_map.notes,
@@ -46,11 +48,20 @@ def _mean_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def held_out_share(regression: Regression, linear_map: LinearMap) -> float:
     """Squared error on held-out tokens as a share of the prior's; NaN where no tokens are held out."""
-    held_out = regression.held_out()
-    if held_out is None:
+    return error_share(regression.held_out(), regression.prior, linear_map)
+
+
+def guard_share(regression: Regression, linear_map: LinearMap) -> float:
+    """The same on the guard's tokens; NaN where there is no guard."""
+    return error_share(regression.guard(), regression.prior, linear_map)
+
+
+def error_share(moments: Moments | None, prior: torch.Tensor, linear_map: LinearMap) -> float:
+    """Squared error of a map as a share of the prior's, 1 for a prior that makes none; NaN without moments."""
+    if moments is None:
         return math.nan
-    before = held_out.squared_error(LinearMap(regression.prior))
-    after = held_out.squared_error(linear_map)
+    before = moments.squared_error(LinearMap(prior))
+    after = moments.squared_error(linear_map)
     if before == 0:  # there is nothing to repair
         return math.inf if after > 0 else 1.0
     return after / before

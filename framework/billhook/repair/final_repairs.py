@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from billhook.log import logger
+from billhook.repair.guarding import undone_if_harmful
 from billhook.repair.sweep import sweep
 
 if TYPE_CHECKING:
@@ -81,6 +82,12 @@ class FinalRepairs:
         return report if found is None else attrs.evolve(report, **attrs.asdict(found, recurse=False))
 
     def _sweep(self, state: PruningState) -> None:
+        before = state.model.copy()
+        self._sweep_all(state)
+        if state.guard is not None and undone_if_harmful(state, before):
+            self.reports = [attrs.evolve(report, made=False) for report in self.reports]
+
+    def _sweep_all(self, state: PruningState) -> None:
         if self.waits:
             self.reports += sweep(state, self._repairer, self._donors.values(), target=self._options.target)
         for _ in range(self._options.closing):

@@ -12,6 +12,7 @@ from billhook.regression.linear_map import LinearMap
 from billhook.regression.regression import Regression
 from billhook.repair.answers import refuse_no_map
 from billhook.repair.figures import measure
+from billhook.repair.guarding import guarded
 from billhook.repair.streamed_regression import StreamedRegression
 from billhook.roles.estimator import Estimator, Needs
 
@@ -69,19 +70,20 @@ class Repairer:
             figures = measure(cut, site, regression, linear_map)
         finally:
             regression.close()
-        return (linear_map, figures) if figures.helps else (None, figures)
+        return (linear_map, figures) if figures.helps else (None, attrs.evolve(figures, made=False))
 
     def estimate(self, regression: Regression) -> LinearMap | None:
-        """The estimator's answer.
+        """The estimator's answer, or what of it does no harm on text of another kind; None to leave things as they are.
 
         Raises:
             SingularProblem: its weight or its bias is not finite.
             ShapeMismatch: it is no map of the problem's shape in float32 or float64.
         """
         linear_map = self.estimator.estimate(regression)
-        if linear_map is not None:
-            refuse_no_map(self.estimator, linear_map, regression)
-        return linear_map
+        if linear_map is None:
+            return None
+        refuse_no_map(self.estimator, linear_map, regression)
+        return guarded(regression, linear_map)
 
     def _known(self, state: PruningState, site: RepairSite | None) -> LinearMap | None:
         """The map of an estimator that needs no data; None where no layer could carry it."""

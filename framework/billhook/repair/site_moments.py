@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,43 +25,58 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Split:
-    """Rows to fit, and rows held out."""
+    """Rows to fit, rows held out, and rows of the guard: text of another kind."""
 
     fit: Rows
     held_out: Rows
+    guard: Rows
 
 
 @attrs.frozen(eq=False)
 class SiteMoments:
-    """Sums over the tokens to fit, and over those held out."""
+    """Sums over the tokens to fit, over those held out, and over the guard's; None where there is no guard."""
 
     fit: Moments
     held_out: Moments
+    guard: Moments | None
 
     @classmethod
-    def empty(cls, d_in: int, d_out: int, device: torch.device) -> SiteMoments:
+    def empty(cls, d_in: int, d_out: int, device: torch.device, *, guard: bool = False) -> SiteMoments:
         """No tokens yet."""
-        return cls(Moments.empty(d_in, d_out, device), Moments.empty(d_in, d_out, device))
+        fit, held_out = (Moments.empty(d_in, d_out, device) for _ in range(2))
+        return cls(fit, held_out, Moments.empty(d_in, d_out, device) if guard else None)
+
+    @classmethod
+    def from_parts(cls, parts: Iterable[Moments]) -> SiteMoments:
+        """Two or three, in the order of :attr:`parts`."""
+        fit, held_out, *guard = parts
+        return cls(fit, held_out, guard[0] if guard else None)
+
+    @property
+    def parts(self) -> tuple[Moments, ...]:
+        """Those that there are."""
+        return (self.fit, self.held_out) if self.guard is None else (self.fit, self.held_out, self.guard)
 
     def of(self, columns: Tensor | None) -> SiteMoments:
         """Those of some of the regressor's columns, ``[columns]`` int64; all of them if None."""
         if columns is None:
             return self
-        return SiteMoments(*(part.of(columns) for part in (self.fit, self.held_out)))
+        return SiteMoments.from_parts(part.of(columns) for part in self.parts)
 
     def with_gram_of(self, other: SiteMoments) -> SiteMoments:
         """With what ``other``, of the same donor, knows of the regressor alone."""
-        return SiteMoments(self.fit.with_gram_of(other.fit), self.held_out.with_gram_of(other.held_out))
+        pairs = zip(self.parts, other.parts, strict=True)
+        return SiteMoments.from_parts(part.with_gram_of(others) for part, others in pairs)
 
     def add(self, rows: Split, weights: Weights, *, gram: bool = True) -> None:
         """Take in some tokens, weighted as :attr:`billhook.Repair.weights` says; ``gram`` as for :class:`Moments`."""
-        for moments, part in ((self.fit, rows.fit), (self.held_out, rows.held_out)):
+        for moments, part in zip(self.parts, (rows.fit, rows.held_out, rows.guard), strict=False):
             if len(part):
                 moments.add(part.x, part.residual, token_weights(part, weights), gram=gram)
 
     def require_finite(self, site: RepairSite) -> None:
         """Raise :class:`SingularProblem` if a sum is NaN or infinite."""
-        if not (self.fit.is_finite() and self.held_out.is_finite()):
+        if not all(part.is_finite() for part in self.parts):
             raise SingularProblem(
                 f"The activations of layer {site.layer} or of the stream entering layer {site.target} are not finite. "
                 f"Run the model in bfloat16 or float32."
@@ -99,16 +114,19 @@ def site_rows(view: ModelView, site: RepairSite, regressor: Regressor, written: 
     return Rows(x, target.to(torch.float32) - skip, skip)
 
 
-def split(held_out: Tensor, tokens: TokenBatch, rows: Rows) -> Split:
-    """The real tokens of a batch as ``[tokens, ...]``: those to fit, and those held out.
+def split(held_out: Tensor | None, tokens: TokenBatch, rows: Rows) -> Split:
+    """The real tokens of a batch as ``[tokens, ...]``: those to fit, those held out, or those of the guard.
 
     Args:
-        held_out: which rows of the batch no repair is fitted to, ``[batch]`` bool.
+        held_out: which rows of the batch no repair is fitted to, ``[batch]`` bool; None if it is the guard's.
         tokens: the batch.
         rows: x, residual and skip, each ``[batch, seq, ...]``.
     """
+    if held_out is None:
+        none = torch.zeros_like(tokens.keep)
+        return Split(rows[none], rows[none], rows[tokens.keep])
     aside = held_out.to(tokens.keep.device)[:, None] & tokens.keep
-    return Split(rows[tokens.keep & ~aside], rows[aside])
+    return Split(rows[tokens.keep & ~aside], rows[aside], rows[tokens.keep & False])
 
 
 class KnownRegression(Regression):
@@ -142,6 +160,10 @@ class KnownRegression(Regression):
     def held_out(self) -> Moments | None:
         """Of those held out."""
         return self._moments.held_out if self._moments.held_out.token_count else None
+
+    def guard(self) -> Moments | None:
+        """Of text of another kind."""
+        return self._moments.guard
 
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
         """Raises :class:`InvalidConfig`: there are no rows."""

@@ -136,6 +136,10 @@ class StreamedRegression(Regression):
         held_out = self._collected().held_out
         return held_out if held_out.token_count else None
 
+    def guard(self) -> Moments | None:
+        """Sums over the tokens of ``PruningState.guard``."""
+        return self._collected().guard
+
     def _collected(self) -> SiteMoments:
         if self._moments is None:
             self._moments = self._collect()
@@ -143,15 +147,15 @@ class StreamedRegression(Regression):
 
     def _collect(self) -> SiteMoments:
         state = self._state
-        moments = SiteMoments.empty(self.d_in, self.d_out, state.dense.device)
-        count = len(state.flow.batches)
+        moments = SiteMoments.empty(self.d_in, self.d_out, state.dense.device, guard=state.guard is not None)
+        count, fitted = len(state.flow.with_guard), len(state.flow.batches)
         for index in range(count):
             rows = self._compute(index)
             moments.add(rows, state.repair.weights)
             if len(rows.fit):
-                self._sample.append(_evenly(rows.fit, -(-SAMPLE_ROWS // count)))
+                self._sample.append(_evenly(rows.fit, -(-SAMPLE_ROWS // fitted)))
                 self._massive += int(massive_rows(rows.fit.target).sum())
-            if self._keep_rows:
+            if self._keep_rows and index < fitted:
                 self._cache(index, rows.fit.to(dtype=state.dense.dtype))
             state.progress("estimating", index + 1, count)
         moments.require_finite(self._site)

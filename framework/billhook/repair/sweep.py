@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import attrs
+
 from billhook.cuts.sites import site_within
 from billhook.regression.linear_map import LinearMap
 from billhook.repair.figures import measure_site
@@ -79,4 +81,4 @@ def _solve(
     if figures.helps:
         repairer.merger.put(state.model, site, linear_map)
         state.refresh()
-    return figures
+    return attrs.evolve(figures, made=figures.helps)

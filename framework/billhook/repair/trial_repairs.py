@@ -18,7 +18,7 @@ from billhook.model.surgery import copy_of
 from billhook.model.writer import weight_rows
 from billhook.plans.report import CutReport
 from billhook.regression.linear_map import LinearMap
-from billhook.repair.figures import held_out_share
+from billhook.repair.figures import guard_share, held_out_share
 from billhook.repair.site_moments import KnownRegression, SiteMoments, site_rows, split
 from billhook.roles.estimator import Needs
 from billhook.roles.trials import Trials
@@ -81,6 +81,7 @@ class TrialRepairs(Trials):
             branch=site.branch,
             r_squared=moments.r_squared(linear_map),
             held_out=held_out_share(regression, linear_map),
+            guard=guard_share(regression, linear_map),
             token_count=moments.token_count,
             notes=linear_map.notes,
         )
@@ -101,7 +102,8 @@ class TrialRepairs(Trials):
         if regression is None:
             return self._repairer.solve(self._state, Placed.of(cut, self._state.model))[0]
         linear_map = self._repairer.estimate(regression)
-        useless = linear_map is None or held_out_share(regression, linear_map) >= 1  # False where nothing is held out
+        shares = (share(regression, linear_map) for share in (held_out_share, guard_share)) if linear_map else ()
+        useless = linear_map is None or any(share >= 1 for share in shares)  # False where nothing is held out
         return None if useless else linear_map
 
     def _regression(self, cut: Cut, site: RepairSite, moments: SiteMoments) -> KnownRegression | None:
@@ -141,17 +143,19 @@ class TrialRepairs(Trials):
         found: dict[RepairSite, SiteMoments] = {}
         first: dict[Place, RepairSite] = {}  # of a donor's targets; where tokens weigh the same, it knows XᵀX for all
         alike = state.repair.weights == "equal"
-        for index in range(len(state.flow.batches)):
+        count = len(state.flow.with_guard)
+        for index in range(count):
             walk = state.flow.walk(index)
             for site, written, target in _through(state, walk, sites):
                 rows = site_rows(state.model, site, regressor, written, target)
                 if site not in found:
-                    found[site] = SiteMoments.empty(rows.x.shape[-1], rows.residual.shape[-1], state.dense.device)
+                    widths = rows.x.shape[-1], rows.residual.shape[-1]
+                    found[site] = SiteMoments.empty(*widths, state.dense.device, guard=state.guard is not None)
                 gram = not alike or first.setdefault((site.layer, site.branch), site) == site
                 found[site].add(
                     split(state.held_out_rows(index), walk.batch.tokens, rows), state.repair.weights, gram=gram
                 )
-            state.progress("estimating", index + 1, len(state.flow.batches))
+            state.progress("estimating", index + 1, count)
         for site, moments in found.items():
             moments.require_finite(site)
             self._known[site] = moments.with_gram_of(found[first[site.layer, site.branch]]) if alike else moments

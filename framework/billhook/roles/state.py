@@ -32,6 +32,7 @@ class PruningState:
         dense: the model as it was given. Never changed.
         model: the model as cut so far. Selectors read it; mergers change it.
         tokens: the calibration data.
+        guard: text of another kind, which nothing is chosen by or fitted to; None for none.
         merger: puts repairs in.
         progress: told how far a pass is, as ``progress(stage, done, total)``.
         on_search: told where a search stands.
@@ -61,6 +62,7 @@ class PruningState:
         journal: Journal | None = None,
         repair: Repair | None = None,
         trials: Callable[[PruningState], Trials] | None = None,
+        guard: Tokens | None = None,
     ) -> None:
         refuse_unknown_ids(dense.model, tokens.ids)
         self.dense = dense.copy()  # eval() must not reach what was handed in
@@ -68,6 +70,7 @@ class PruningState:
         for view in (self.dense, self.model):
             view.model.eval()
         self.tokens = tokens
+        self.guard = guard
         self.merger = merger
         self.objective = objective
         self.progress = progress
@@ -75,7 +78,8 @@ class PruningState:
         self.journal = journal
         self.repair = Repair() if repair is None else repair
         self.cache = ActivationCache(cache)
-        self.flow = Flow(self.dense, tokens.batches(tokens_per_batch), self.cache)
+        guarding = () if guard is None else guard.batches(tokens_per_batch)
+        self.flow = Flow(self.dense, tokens.batches(tokens_per_batch), self.cache, guarding)
         self.cuts: list[Cut] = []
         self.vetoed: list[Cut] = []
         self.scores: dict[Cut, float] = {}
@@ -119,20 +123,24 @@ class PruningState:
         """Parameters of the dense model that the present one has lost."""
         return self.dense.parameter_count - self.model.parameter_count
 
-    @torch.no_grad()
     def final_streams(self) -> Iterator[tuple[Tensor, TokenBatch]]:
         """Per batch: the stream leaving the last layer of ``model`` ``[batch, seq, d_model]``, and its tokens.
 
         What both models share is not computed twice.
         """
         for index in range(len(self.flow.batches)):
-            walk = self.flow.walk(index)
-            stream = walk.to(self.shared_until)
-            for number in self.model.numbers:
-                if number >= self.shared_until:
-                    stream = self.flow.runner.run(self.model, number, walk.batch, stream)
-            yield stream, walk.batch.tokens
+            yield self.final_stream(index)
             self.progress("scoring", index + 1, len(self.flow.batches))
+
+    @torch.no_grad()
+    def final_stream(self, index: int) -> tuple[Tensor, TokenBatch]:
+        """What :meth:`final_streams` gives of batch ``index``; from ``len(flow.batches)`` on of the guard's."""
+        walk = self.flow.walk(index)
+        stream = walk.to(self.shared_until)
+        for number in self.model.numbers:
+            if number >= self.shared_until:
+                stream = self.flow.runner.run(self.model, number, walk.batch, stream)
+        return stream, walk.batch.tokens
 
     @torch.no_grad()
     def dense_final_stream(self, index: int) -> Tensor:
@@ -151,8 +159,13 @@ class PruningState:
             self.journal.close()
         self.trials = None
 
-    def held_out_rows(self, index: int) -> Tensor:
-        """Which rows of batch ``index`` no repair is fitted to, ``[batch]`` bool on the CPU; spread over all data."""
+    def held_out_rows(self, index: int) -> Tensor | None:
+        """Which rows of batch ``index`` no repair is fitted to, ``[batch]`` bool on the CPU; spread over all data.
+
+        None if the batch is one of the guard's.
+        """
+        if index >= len(self.flow.batches):
+            return None
         first = sum(len(batch.ids) for batch in self.flow.batches[:index])
         return self.held_out[first : first + len(self.flow.batches[index].ids)]
 

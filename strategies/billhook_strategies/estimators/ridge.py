@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Literal
 
 import attrs
+from torch import Tensor
 
-from billhook import Estimator, LinearMap, Regression, hookimpl, typed
+from billhook import Estimator, LinearMap, Moments, Regression, hookimpl, typed
 from billhook.errors import InvalidConfig
 from billhook_strategies.estimators.normal_equations import prior_of, solve
 
@@ -23,7 +24,8 @@ class Ridge(Estimator):
     Attributes:
         strength: relative, so that it means the same for any number of tokens; 0.01 is usual in the literature.
             ``auto`` takes the power of ten, from 1e-5 to 10, with the smallest squared error on the tokens that were
-            held out (``Repair.held_out``); without any, 0.01.
+            held out (``Repair.held_out``) and on those of another kind of text (``Repair.guard``), each as a share of
+            what the unrepaired model errs there; without any, 0.01.
         toward: T₀. ``present`` changes nothing: the identity behind a branch, the writer's own weight in a refit.
             ``zero`` is the textbook's and ReplaceMe's; a strong pull to it silences the donor.
         bias: fit an intercept as well, unpenalised.
@@ -50,16 +52,21 @@ class Ridge(Estimator):
         moments, prior = regression.moments(), prior_of(regression, self.toward)
         if self.strength != "auto":
             return solve(moments, prior, ridge=self.strength, bias=self.bias)
-        held_out = regression.held_out()
-        if held_out is None:
+        checks = [moments for moments in (regression.held_out(), regression.guard()) if moments is not None]
+        if not checks:
             found = solve(moments, prior, ridge=0.01, bias=self.bias)
             return attrs.evolve(found, notes=(*found.notes, "no tokens were held out: the ridge is 0.01"))
         maps = [solve(moments, prior, ridge=strength, bias=self.bias) for strength in STRENGTHS]
-        errors = [held_out.squared_error(found) for found in maps]
+        errors = [sum(_share(moments, found, regression.prior) for moments in checks) for found in maps]
         best = errors.index(min(errors))
         return attrs.evolve(
             maps[best], notes=(*maps[best].notes, f"ridge {STRENGTHS[best]:g}, chosen on held-out tokens")
         )
+
+
+def _share(moments: Moments, found: LinearMap, unrepaired: Tensor) -> float:
+    """Squared error as a share of the unrepaired model's; as it is where that makes none."""
+    return moments.squared_error(found) / (moments.squared_error(LinearMap(unrepaired)) or 1.0)
 
 
 @hookimpl

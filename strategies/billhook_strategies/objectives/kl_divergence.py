@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import attrs
-from torch.nn.functional import kl_div, log_softmax
 
-from billhook import Objective, Predictions, hookimpl, loss_tokens, typed
+from billhook import Objective, Predictions, hookimpl, summed_divergence, typed
 
 
 @attrs.frozen(field_transformer=typed)
@@ -23,13 +22,7 @@ class KLDivergence(Objective):
 
     def loss(self, predictions: Predictions) -> float:
         """Summed divergence, in float32."""
-        chunk = loss_tokens(predictions.logits.device)
-        total = 0.0
-        for ours, dense in zip(predictions.logits.split(chunk), predictions.dense_logits().split(chunk), strict=True):
-            found, wanted = (log_softmax(logits.float(), dim=-1) for logits in (ours, dense))
-            total += float(kl_div(found, wanted, reduction="sum", log_target=True))
-        # rounding can leave a sum of positive terms just below 0; in this order, NaN stays NaN
-        return max(total, 0.0)
+        return summed_divergence(predictions.logits, predictions.dense_logits())
 
 
 @hookimpl

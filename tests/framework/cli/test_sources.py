@@ -15,8 +15,8 @@ from billhook.errors import InvalidConfig
 @pytest.mark.parametrize(
     ("given", "source"),
     [
-        (None, "builtin"),
-        ([], "builtin"),
+        (None, "texts"),
+        ([], "texts"),
         (["a.txt"], "a.txt"),
         (["a.txt=3"], "a.txt"),
         (["a.txt", "b.jsonl"], Blend({"a.txt": 1, "b.jsonl": 1})),

@@ -51,7 +51,7 @@ def test_a_calibration_is_itself() -> None:
     assert Calibration.of(calibration) is calibration
 
 
-def test_nothing_given_means_the_builtin_text() -> None:
+def test_nothing_given_means_the_texts_that_come_with_billhook() -> None:
     assert Calibration.of(None) == Calibration()
 
 
@@ -59,11 +59,12 @@ def test_anything_else_is_a_source() -> None:
     assert Calibration.of("a.txt") == Calibration(source="a.txt")
 
 
-def test_the_builtin_text_fills_the_rows_that_are_asked_for() -> None:
-    tokens = Calibration(samples=5, seqlen=20).tokenize(TOKENIZER)
+@pytest.mark.parametrize("source", ["texts", "builtin"])
+def test_text_that_is_at_hand_fills_the_rows_that_are_asked_for(source: str) -> None:
+    tokens = Calibration(source=source, samples=5, seqlen=20).tokenize(TOKENIZER)
     assert tokens.ids.shape == (5, 20)
     assert bool(tokens.keep.all())
-    assert tokens.source == "builtin"
+    assert tokens.source == source
 
 
 @given(seqlen=st.integers(2, 60))
@@ -294,7 +295,7 @@ def test_a_record_says_how_to_make_the_same_tokens_again(tmp_path: Path, packing
 def test_a_record_holds_what_was_used() -> None:
     given = Calibration(samples=3, seqlen=20, seed=5)
     record = given.record(given.tokenize(TOKENIZER))
-    assert (record.source, record.samples, record.seqlen, record.seed) == ("builtin", 3, 20, 5)
+    assert (record.source, record.samples, record.seqlen, record.seed) == ("texts", 3, 20, 5)
     assert record.token_count == 60
 
 

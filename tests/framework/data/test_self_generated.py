@@ -249,3 +249,31 @@ def test_a_plan_says_how_the_model_wrote_and_the_model_writes_it_again() -> None
     assert heard.news[0] == (8, 60)
     assert heard.news[-1] == (60, 60)
     assert [done for done, _ in heard.news] == sorted(done for done, _ in heard.news)
+
+
+def test_a_chat_begins_as_the_tokenizers_template_has_it() -> None:
+    tokenizer = tiny_tokenizer()
+    templated = str(tokenizer.apply_chat_template([{"role": "user", "content": "xyz"}], tokenize=False))
+    begun = tokenizer(templated.partition("xyz")[0], add_special_tokens=False)["input_ids"]
+    tokens = Calibration(source="self:chat", samples=2, seqlen=24).tokenize(tokenizer, tiny_model())
+    assert tokens.ids[:, : len(begun)].tolist() == [begun, begun]
+    assert tokens.parts[0].options["chat"] is True
+
+
+def test_without_a_chat_template_no_chat_can_begin() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(CalibrationError, match=r"no chat template, so no chat can begin by it: leave out chat=True"):
+        SelfGenerated(chat=True).write(tiny_model(), tokenizer, rows=1, seqlen=24)
+
+
+def test_a_chat_template_that_leaves_out_the_user_begins_none() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "nothing"
+    with pytest.raises(CalibrationError, match=r"does not say how a chat begins"):
+        SelfGenerated(chat=True).write(tiny_model(), tokenizer, rows=1, seqlen=24)
+
+
+def test_rows_begin_in_one_way_only() -> None:
+    with pytest.raises(InvalidConfig, match=r"'chat' of SelfGenerated .* and so does its 'start'"):
+        SelfGenerated(chat=True, start="x")

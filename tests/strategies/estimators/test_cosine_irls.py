@@ -144,7 +144,8 @@ def test_a_plan_from_when_it_was_an_optimizer_of_cosine_speaks_of_it() -> None:
     plan = pruner.prune(tiny_model(), calibration=tiny_tokens(), budget=Budget(layers=2)).plan
     before = json.loads(plan.to_json())
     before["estimator"] = {"name": "billhook:cosine", "options": {"optimizer": "irls", "form": "exact"}}
-    assert Plan.from_json(json.dumps(before)) == plan
+    read = Plan.from_json(json.dumps(before)).estimator
+    assert (read.name, dict(read.options)) == (plan.estimator.name, {"form": "exact"})
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def command(
     ] = False,
     plugin: options.PluginFiles = None,
     calibration: options.CalibrationSource = None,
+    guard: options.GuardSource = None,
     samples: options.Samples = 128,
     seqlen: options.Seqlen = 512,
     seed: options.Seed = 0,
@@ -177,6 +178,7 @@ def command(
         seed=seed,
         packing=packing,
         chat_template=chat_template,
+        guard=guard,
         begin=begin,
     )
 

@@ -1,0 +1,86 @@
+"""The texts that come with billhook."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+
+from billhook import Calibration
+from billhook.data.shipped import KINDS, TEXTS, kinds_of, shipped, shipped_rows
+from billhook.data.text_layout import TextLayout
+from billhook.errors import CalibrationError
+from billhook.testing import tiny_tokenizer
+
+
+def layout(*, chats: bool = False) -> TextLayout:
+    tokenizer = tiny_tokenizer()
+    if not chats:
+        tokenizer.chat_template = None
+    return TextLayout(tokenizer=tokenizer, seqlen=64, packing="pack", chat_template=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_some_documents(kind: str) -> None:
+    found = shipped(kind)
+    assert len(found) >= 10
+    texts = [d if isinstance(d, str) else "".join(m["content"] for m in d) for d in found]
+    assert all(text == text.strip("\n") and text.strip() for text in texts)
+    assert "%%" not in "".join(texts)
+    assert len({*texts}) == len(texts)
+
+
+def test_the_texts_fill_the_default_number_of_rows() -> None:
+    """At four characters a token, which is little; SmolLM2's tokenizer takes 3.9 in these texts."""
+    sizes = [
+        len(d) if isinstance(d, str) else sum(len(m["content"]) for m in d) for kind in KINDS for d in shipped(kind)
+    ]
+    default = Calibration()
+    assert sum(sizes) > 4 * default.samples * default.seqlen
+
+
+def test_chats_take_turns_and_the_user_begins() -> None:
+    for chat in shipped("dialogue"):
+        assert not isinstance(chat, str)
+        assert [message["role"] for message in chat] == ["user", "assistant"] * (len(chat) // 2)
+        assert all(message["content"].strip() for message in chat)
+
+
+def test_all_kinds_are_drawn_from_without_being_told() -> None:
+    assert Calibration().source == TEXTS
+    tokens = Calibration(samples=8, seqlen=64).tokenize(tiny_tokenizer())
+    assert (tokens.source, tokens.ids.shape) == ("texts", (8, 64))
+
+
+def test_one_kind_can_be_asked_for() -> None:
+    whole = shipped_rows(("web", "code"), layout())
+    web, code = (
+        Calibration(source=f"texts:{kind}", samples=10**6, seqlen=64).tokenize(layout().tokenizer)
+        for kind in ("web", "code")
+    )
+    rows = {tuple(row) for row in torch.cat([web.ids, code.ids]).tolist()}
+    assert {tuple(row) for row in whole.ids.tolist()} == rows
+
+
+def test_an_unknown_kind_is_an_error_that_lists_them() -> None:
+    with pytest.raises(CalibrationError, match=r"no kind 'webb' of the texts.* Did you mean 'web'\? There are: encycl"):
+        kinds_of("texts:webb")
+
+
+def test_chats_go_through_the_chat_template_where_there_is_one() -> None:
+    first = shipped("dialogue")[0]
+    assert not isinstance(first, str)
+    with_one, without = (shipped_rows(("dialogue",), layout(chats=chats)) for chats in (True, False))
+    tokenizer = tiny_tokenizer()
+    templated = str(tokenizer.apply_chat_template(first, tokenize=False))
+    expected = tokenizer(templated, add_special_tokens=False)["input_ids"]
+    assert with_one.ids[0].tolist() == expected[:64]
+    assert not torch.equal(with_one.ids[0], without.ids[0])
+
+
+def test_a_kind_that_fills_no_row_is_left_out_unless_none_does() -> None:
+    size = max(len(layout().tokenizer("\n\n".join(map(str, shipped("code")))).input_ids), 1)
+    long = attrs.evolve(layout(), seqlen=size + 10)
+    assert len(shipped_rows(("code", "web", "encyclopedia"), long).ids) >= 1
+    with pytest.raises(CalibrationError, match="too short"):
+        shipped_rows(("code",), long)
