@@ -52,7 +52,7 @@ def donor_of(view: ModelView, cut: Cut) -> Place:
         return next(iter(cut.narrowed))
     order = {"attention": 0, "mlp": 1}
     first = min((number, order[branch]) for number, branch in cut.branches)
-    return [(number, branch) for number, branch in view.branches() if (number, order[branch]) < first][-1]
+    return [place for place in view.branches() if (place[0], order[place[1]]) < first][-1]
 
 
 class _Mapping:

@@ -159,7 +159,7 @@ def hooked(view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
     layer = view.layer(site.layer)
     scale = view.adapter.scale(layer, site.branch)
     module = layer.get_submodule(view.adapter.output(layer, site.branch))
-    module.register_forward_hook(lambda m, a, out: (linear_map(out.double() * scale) / scale).to(out))
+    module.register_forward_hook(lambda m, a, out: Tensor.to(linear_map(Tensor.double(out) * scale) / scale, out.dtype))
 
 
 def float64(view: ModelView, site: RepairSite) -> None:

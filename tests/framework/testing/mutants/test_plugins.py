@@ -16,6 +16,7 @@ from billhook import Estimator, LinearMap, Recipe, Regression, default_registry,
 from billhook.errors import InvalidConfig
 from billhook.testing import check_hooks, check_plugin, check_recipe
 from billhook_strategies.estimators.least_squares import LeastSquares
+from billhook_strategies.estimators.orthogonal import Orthogonal
 from billhook_strategies.estimators.ridge import Ridge
 
 
@@ -174,7 +175,7 @@ RECIPES = [
         lambda: attrs.evolve(
             default_registry().recipe("billhook"),
             name="mine",
-            estimator=default_registry().create("estimator", "orthogonal"),
+            estimator=Orthogonal(),
         ),
         "prunes",
         "was raised",
