@@ -10,7 +10,7 @@ import pytest
 
 from billhook.testing import BrokenLaw
 
-EVERY = 7
+EVERY = 15
 """Of so many mutants one is tried in the normal run, all of them with ``-m mutants``."""
 
 

@@ -241,10 +241,12 @@ def test_a_wrong_description_is_caught_by_the_law_that_it_breaks(mutant: Mutant)
     require_caught(mutant, check_adapter)
 
 
+@pytest.mark.mutants
 def test_an_adapter_need_not_be_installed_to_be_checked() -> None:
     check_adapter(llama(name="my-llama"))
 
 
+@pytest.mark.mutants
 def test_blocks_of_one_size_may_be_named_in_any_order() -> None:
     stacked = {path: blocks[::-1] for path, blocks in PHI3.mlp.stacked.items()}
     check_adapter(attrs.evolve(PHI3, mlp=attrs.evolve(PHI3.mlp, stacked=stacked)))

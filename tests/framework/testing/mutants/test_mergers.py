@@ -9,6 +9,7 @@ import attrs
 import pytest
 import torch
 from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
+from torch import Tensor
 
 from billhook import (
     LinearMap,
@@ -336,7 +337,7 @@ def test_a_wrong_merger_is_caught_by_the_law_that_it_breaks(mutant: Mutant) -> N
 
 @pytest.mark.parametrize("control", [made()(), made(Insert().put, accepts)(), Refit()], ids=["fold", "insert", "refit"])
 def test_a_right_merger_passes(control: Merger) -> None:
-    check_merger(control, adapters=[*SOME["adapters"], ADAPTERS["gemma2"]])
+    check_merger(control, **NORMS)
 
 
 def test_a_merger_is_checked_on_a_variant() -> None:

@@ -211,6 +211,7 @@ def test_right_hooks_pass(control: object) -> None:
     check_hooks(control)
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", ["billhook:ridge", "billhook:gpt2"])
 def test_plugins_that_are_built_in_pass(name: str) -> None:
     check_plugin(name, told={"ridge": {"recovers": None}} if "ridge" in name else None)
