@@ -62,6 +62,16 @@ class CalibrationError(BillhookError, ValueError):
     """Calibration or evaluation data that is missing, empty, too short, or not what a plan was made with."""
 
 
+class NotFinite(BillhookError, ArithmeticError):
+    """Activations or logits of a model that are NaN or infinite: nothing can be measured on them."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} not finite: this model overflows in its dtype on these data, or its weights are broken. Run it in "
+            f"bfloat16 or float32 (load(..., dtype='bfloat16'), --dtype bfloat16)."
+        )
+
+
 class OutputExists(BillhookError, FileExistsError):
     """Something is at the output already that may not be replaced, or another run is writing there."""
 

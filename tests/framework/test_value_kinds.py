@@ -81,7 +81,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("options", RIGHT, ids=repr)
+@pytest.mark.parametrize("options", RIGHT, ids=[next(iter(options)) for options in RIGHT])
 def test_values_of_the_right_kind_stay_as_they_are(options: dict[str, Any]) -> None:
     made = Options(**options)
     assert all(getattr(made, name) is value for name, value in options.items())

@@ -66,7 +66,9 @@ def fuzz(read: Read, files: st.SearchStrategy[bytes], examples: int) -> None:
     """Read so many files. All of them end in time, in less memory than a small model takes."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=examples, deadline=None, suppress_health_check=[*HealthCheck.__members__.values()], database=None
+    )
     @given(data=files)
     def run(data: bytes) -> None:
         began = time.perf_counter()

@@ -77,7 +77,11 @@ def test_a_model_is_pruned_with_it_by_name(environment: Environment) -> None:
     command = ("prune", model, "--out", out, "--recipe", "replaceme", "--layers", "1", "--estimator", "shrunk")
     environment.run("billhook", *command, "--calibration", text, "--seqlen", "16", "--samples", "8")
     plan = json.loads((out / "billhook.json").read_text(encoding="utf-8"))["plan"]
-    assert plan["estimator"] == {"name": "billhook-template:shrunk", "options": {}}
+    assert plan["estimator"] == {
+        "name": "billhook-template:shrunk",
+        "options": {"factor": 0.5},
+        "defaults": ["factor"],
+    }
     assert json.loads((out / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"] == 3
 
 

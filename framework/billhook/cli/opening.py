@@ -21,21 +21,22 @@ from billhook.model.view import ModelView
 from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.plugins.registry import Registry, default_registry
 from billhook.progress import Progress, silent
+from billhook.pruning.applying import NO_TOKENS
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Opened:
-    """A loaded model, its tokenizer, and the calibration with its tokens ready."""
+    """A loaded model, its tokenizer if it is needed or there is one, and the calibration with its tokens ready."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
     calibration: Calibration
     tokens: Tokens
 
 
 def open_model(
     name: str,
-    calibration: Calibration,
+    calibration: Calibration | None,
     *,
     dtype: str,
     device: str,
@@ -48,7 +49,8 @@ def open_model(
 
     Args:
         name: as for :func:`billhook.load`, ``dtype`` and ``device`` too.
-        calibration: tokenised before the weights are read, but for what the model writes itself.
+        calibration: tokenised before the weights are read, but for what the model writes itself. None for work that
+            looks at no data; then no tokenizer is needed.
         check: handed the model without its weights, to refuse it early. Skipped for GGUF files, so what it checks
             must be checked again by whoever does the work.
         progress: told how far the model is with writing.
@@ -59,6 +61,9 @@ def open_model(
     skeleton = source.skeleton()
     if skeleton is not None:
         check(skeleton)
+    if calibration is None:
+        idle = Calibration(source=NO_TOKENS)
+        return Opened(model=source.model(), tokenizer=source.tokenizer_if_any(), calibration=idle, tokens=NO_TOKENS)
     words = source.tokenizer()
     load = functools.cache(source.model)
     refuse_unreadable_guard(calibration, words)

@@ -32,12 +32,12 @@ def keep(source: object) -> object:
         if isinstance(source, Iterator):
             return list(source)
         if type(source).__name__ == "DataFrame" and hasattr(source, "to_dict") and not hasattr(source, "to_dicts"):
-            return source.to_dict("records")
+            return cast("Any", source).to_dict("records")
         for method in TABLES:
             if callable(give := getattr(source, method, None)):
                 return give()
         if isinstance(source, Dataset) and not isinstance(source, Iterable) and hasattr(source, "__len__"):
-            return [source[number] for number in range(len(source))]
+            return [source[number] for number in range(len(cast("Any", source)))]
     except CalibrationError:
         raise
     except Exception as error:  # somebody else's code: a collate function, a transform

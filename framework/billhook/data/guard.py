@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from billhook.progress import Progress
 
 
+SEED = 2**31
+"""Of the guard's rows: one that nobody takes for calibration rows."""
+
+
 def guard_tokens(
     calibration: Calibration,
     tokens: Tokens,
@@ -28,8 +32,9 @@ def guard_tokens(
     rows: int,
     progress: Progress,
 ) -> Tokens | None:
-    """``rows`` rows as long as the calibration's, of :attr:`Calibration.guard`; by another seed, so that a source that
-    gives both gives other rows.
+    """``rows`` rows as long as the calibration's, of :attr:`Calibration.guard`.
+
+    By a seed of their own: a source that gives both gives other rows, and the calibration's seed changes none of these.
 
     Returns:
         None, after a warning, if nobody said which text to take and none can be had.
@@ -41,7 +46,13 @@ def guard_tokens(
     if source is None:
         source = BUILTIN if _written_by_the_model(tokens) else SelfGenerated()
     wanted = attrs.evolve(
-        calibration, source=source, samples=rows, seqlen=tokens.ids.shape[1], seed=calibration.seed + 1, guard=None
+        calibration,
+        source=source,
+        samples=rows,
+        seqlen=tokens.ids.shape[1],
+        seed=SEED,
+        chat_template=calibration.chat_template and not isinstance(named(source), SelfGenerated),
+        guard=None,
     )
     try:
         found = wanted.tokenize(tokenizer, model, progress=progress)

@@ -46,9 +46,9 @@ def _parts(batch: object) -> tuple[Any, Any]:
     """What the ids are, and the mask if there is one."""
     if isinstance(batch, Mapping) and "input_ids" in batch:
         return batch["input_ids"], batch.get("attention_mask")
-    if isinstance(batch, list | tuple) and batch and isinstance(batch[0], Tensor | np.ndarray):
-        is_pair = len(batch) > 1 and getattr(batch[1], "shape", None) == batch[0].shape and _is_mask(*batch[:2])
-        return batch[0], batch[1] if is_pair else None
+    if isinstance(batch, list | tuple) and batch and isinstance((parts := list[Any](batch))[0], Tensor | np.ndarray):
+        is_pair = len(parts) > 1 and getattr(parts[1], "shape", None) == parts[0].shape and _is_mask(*parts[:2])
+        return parts[0], parts[1] if is_pair else None
     if isinstance(batch, Tensor | np.ndarray | list | tuple):
         return batch, None
     raise CalibrationError(f"A token batch is a tensor of ids or a mapping with input_ids; got {type(batch).__name__}.")

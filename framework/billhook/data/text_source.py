@@ -305,7 +305,7 @@ def _first(record: Mapping[str, Any], fields: Sequence[str]) -> object:
 def _is_there(value: object) -> bool:
     """Whether a field holds anything: not the nothing of JSON, of a table (NaN), or of an array."""
     if hasattr(value, "__len__"):
-        return len(value) > 0
+        return len(cast("Any", value)) > 0
     return bool(value) and value == value
 
 

@@ -17,7 +17,7 @@ from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.given import keep, ready_tokens
 from billhook.data.text_source import BUILTIN_EVALUATION, Document, opened, plain
 from billhook.data.tokens import Tokens
-from billhook.errors import CalibrationError, InvalidConfig
+from billhook.errors import CalibrationError, InvalidConfig, NotFinite
 from billhook.evaluation.loss import summed_loss
 from billhook.model.mode import eval_mode
 from billhook.model.positions import refuse_long_rows
@@ -92,6 +92,7 @@ def evaluate(
     Raises:
         CalibrationError: the text is missing, empty, or shorter than one row, rows are longer than the model takes, or
             hold ids that it does not have.
+        NotFinite: the model's logits are not.
         UnsupportedArchitecture: a model of transformers that is no causal language model.
         InvalidConfig: rows of fewer than two tokens, which predict nothing.
     """
@@ -109,6 +110,8 @@ def evaluate(
             if int(keep.sum()) > 1:
                 total += _row_loss(model, row[keep][None].to(next(model.get_input_embeddings().parameters()).device))
             (progress or news)("scoring", number, count)
+    if not math.isfinite(total):
+        raise NotFinite("The logits are")
     return Evaluation(
         perplexity=_exp(total / predicted),
         token_count=predicted,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from billhook.data.encoding import encode, refuse_no_tokenizer
 from billhook.data.tokens import TokenBatch
-from billhook.errors import CalibrationError, InvalidConfig
+from billhook.errors import CalibrationError, InvalidConfig, NotFinite
 from billhook.evaluation.loss import summed_loss
 from billhook.evaluation.task import Task, read_task
 from billhook.evaluation.task_accuracy import TaskAccuracy
@@ -56,6 +56,7 @@ def accuracy(
 
     Raises:
         CalibrationError: the task cannot be read, or has questions that are longer than the model takes.
+        NotFinite: the model's logits are not.
         InvalidConfig: ``limit`` or ``batch_tokens`` is less than 1.
     """
     if batch_tokens < 1:
@@ -73,6 +74,8 @@ def accuracy(
                 found[number] = value
             done += len(numbers)
             (progress or news)(asked.name, done, len(rows))
+    if not all(map(math.isfinite, found)):
+        raise NotFinite("The logits are")
     answers = iter(found)
     hits = tuple(question.is_hit([next(answers) for _ in question.options]) for question in asked.questions)
     return TaskAccuracy(task=asked.name, hits=hits)

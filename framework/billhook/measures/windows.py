@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from billhook.errors import InvalidConfig
+from billhook.errors import InvalidConfig, NotFinite
 from billhook.tables import Table
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def measure_windows(
         The distances; NaN for windows that end after ``until``.
 
     Raises:
+        NotFinite: a stream is not.
         InvalidConfig: an unknown metric or choice of tokens, or no token is left.
     """
     if metric not in _DISTANCES or tokens not in ("all", "last"):
@@ -153,6 +154,8 @@ def measure_windows(
         state.progress("selecting", index + 1, len(state.flow.batches))
     if count == 0:
         raise InvalidConfig("No token is left to measure: rows of one token lose it to skip_sink=True.")
+    if not bool(total.isfinite().all()):
+        raise NotFinite("The activations are")
     values = torch.full((state.flow.last + 1, state.flow.last + 1), torch.nan, dtype=torch.float64)
     upper = torch.triu(torch.ones_like(total, dtype=torch.bool), diagonal=1)
     values[: until + 1, : until + 1] = torch.where(upper, total / count, torch.nan)

@@ -35,6 +35,8 @@ def told_before(run: Mapping[str, Any]) -> dict[str, Any]:
     then = {name: _told_before(value) for name, value in run.items() if name != "versions"}
     if isinstance(model := run.get("model"), Mapping):
         then["model"] = {name: value for name, value in model.items() if name != "dtype"}
+    if isinstance(repair := run.get("repair"), Mapping):  # nothing is chosen by the guard
+        then["repair"] = {name: value for name, value in repair.items() if name != "guard"}
     return then
 
 

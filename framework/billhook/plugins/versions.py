@@ -21,7 +21,7 @@ OURS = "billhook"
 _ROLES = tuple(info.base for info in ROLES.values())
 
 
-def versions(registry: Registry, parts: Iterable[object]) -> dict[str, str]:
+def versions(registry: Registry, parts: Iterable[object], *, hooks: bool = True) -> dict[str, str]:
     """By name, in order: billhook, what computes, what offers ``parts`` and the strategies in them, and whose hooks
     are heard.
 
@@ -29,11 +29,12 @@ def versions(registry: Registry, parts: Iterable[object]) -> dict[str, str]:
         registry: knows who offers what.
         parts: strategies, an adapter, a recipe. Of one that nobody offers it is the distribution of its module; a
             script of the user's has no version.
+        hooks: whether plugins that only listen count as well.
     """
     found = {OURS, *COMPUTING}
     for part in (inner for whole in parts for inner in _within(whole)):
         found.add(registry.distribution_of(part) or _of_module(part) or OURS)
-    for distribution, plugin in registry.listeners():
+    for distribution, plugin in registry.listeners() if hooks else ():
         found.add(distribution if version_of(registry, distribution) else _of_module(plugin) or OURS)
     return {name: version for name in sorted(found) if (version := version_of(registry, name))}
 

@@ -19,7 +19,7 @@ from billhook.data.calibration import Calibration
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.guard import guard_tokens
 from billhook.data.tokens import Tokens
-from billhook.errors import InvalidConfig
+from billhook.errors import InvalidConfig, NotFinite
 from billhook.log import logger
 from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
@@ -36,8 +36,10 @@ from billhook.plugins.registry import Registry, default_registry
 from billhook.progress import SearchProgress
 from billhook.pruning.attribution import Whereabouts, attributed
 from billhook.pruning.method import Method
+from billhook.pruning.proposals import proposals, tell_missed
 from billhook.pruning.records import Records
 from billhook.pruning.refusals import (
+    refuse_growing,
     refuse_layers,
     refuse_no_budget,
     refuse_no_model,
@@ -207,6 +209,7 @@ class _Run:
     ) -> PruneResult:
         began = time.perf_counter()
         refuse_unweighted(self.method)
+        refuse_growing(self.method)
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)
         tokens = calibration.tokenize(tokenizer, self.dense.model, progress=self._progress)
@@ -251,7 +254,8 @@ class _Run:
         return guard_tokens(calibration, tokens, tokenizer, self.dense.model, rows=rows, progress=self._progress)
 
     def _cut_until_done(self, state: PruningState, budget: Budget) -> None:
-        cuts = self.method.selector.select(state, budget)
+        cuts = proposals(self.method.selector, state, budget)
+        gone = 0
         while True:
             began = time.perf_counter()
             self.where.phase, self.where.cut = "selecting", None
@@ -262,11 +266,14 @@ class _Run:
                 break
             self.where.phase, self.where.cut = "cutting", cut
             if not self._vetoed(state, cut):
+                gone = state.removed_parameters
                 self._apply(state, cut)
             self._clock("seconds_repairing", time.perf_counter() - selected)
         self.where.phase, self.where.cut = "", None
         if not state.cuts:
             logger.warning("Nothing was cut: {} vetoed.", len(state.vetoed))
+        elif self.method.selector.meets_budget and not state.vetoed:
+            tell_missed(self.method.selector, state, budget, gone)
 
     def _apply(self, state: PruningState, cut: Cut) -> None:
         began = time.perf_counter()
@@ -291,8 +298,9 @@ class _Run:
 
     def _vetoed(self, state: PruningState, cut: Cut) -> bool:
         reasons = [r for r in self.hook.billhook_before_cut(state=state, cut=cut) if r]
-        if reasons:
+        if reasons and cut not in state.vetoed:
             logger.info("{} is vetoed: {}", cut, "; ".join(reasons))
+        if reasons:
             state.vetoed.append(cut)
         return bool(reasons)
 
@@ -337,6 +345,8 @@ class _Run:
         if state.objective is not None:
             self.where.phase = "scoring"
             self.metrics[name] = score(state, state.objective)
+            if not state.cuts and not math.isfinite(self.metrics[name]):
+                raise NotFinite(f"By the objective {state.objective!r} the dense model's logits are")
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds

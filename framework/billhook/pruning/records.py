@@ -20,7 +20,7 @@ from billhook.plugins.registry import Registry
 from billhook.plugins.versions import COMPUTING, versions
 from billhook.pruning.method import Method
 from billhook.roles.recipe import Recipe
-from billhook.roles.role import ROLES, Role
+from billhook.roles.role import ROLES, Role, Strategy
 from billhook.roles.state import PruningState
 from billhook.version import __version__
 
@@ -45,11 +45,13 @@ class Records:
     dense: ModelView
     tokens_per_batch: int
     recipe: Recipe | None = None
-    specs: Mapping[Role, StrategySpec | None] = attrs.field(init=False)
+    specs: Mapping[Role, StrategySpec | None] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.specs_of(), takes_self=True)
+    )
 
-    @specs.default
-    def _specs_of(self) -> dict[Role, StrategySpec | None]:
-        chosen = {role: self.method.strategy(role) for role in ROLES}
+    def specs_of(self) -> dict[Role, StrategySpec | None]:
+        """What :attr:`specs` are."""
+        chosen: dict[Role, Strategy | None] = {role: self.method.strategy(role) for role in ROLES}
         return {role: None if own is None else self.registry.spec(role, own) for role, own in chosen.items()}
 
     def plan(self, state: PruningState, budget: Budget, calibration: CalibrationRecord) -> Plan:
@@ -69,11 +71,11 @@ class Records:
             versions=self.versions(state.cuts),
         )
 
-    def versions(self, cuts: Iterable[Cut] = ()) -> dict[str, str]:
+    def versions(self, cuts: Iterable[Cut] = (), *, hooks: bool = True) -> dict[str, str]:
         """Of all distributions that have a part in the run: by strategies, recipe, adapter, hooks and kinds of cut."""
         kinds = {type(cut): cut for cut in cuts}.values()
         parts = [self.method.strategy(role) for role in ROLES]
-        return versions(self.registry, [*parts, self.dense.adapter, self.recipe, *kinds])
+        return versions(self.registry, [*parts, self.dense.adapter, self.recipe, *kinds], hooks=hooks)
 
     def journal(self, path: os.PathLike[str] | None, tokens: Tokens, budget: Budget) -> Journal | None:
         """The journal of this very run: all that its decisions depend on is written at its top. None for no path."""
@@ -86,7 +88,8 @@ class Records:
             "data": {"fingerprint": tokens.fingerprint},
             "model": attrs.asdict(ModelIdentity.of(self.dense)),
             "billhook": {"version": __version__},
-            # of what decides; not of what computes, or an update of torch would end a search of hours
-            "versions": {name: found for name, found in self.versions().items() if name not in COMPUTING},
+            # of what decides; not of what computes or listens: an update of torch, or another progress bar, must not
+            # end a search of hours
+            "versions": {name: found for name, found in self.versions(hooks=False).items() if name not in COMPUTING},
         }
         return Journal(path, run)

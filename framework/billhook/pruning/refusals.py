@@ -50,6 +50,22 @@ def refuse_unweighted(method: Method) -> None:
         )
 
 
+def refuse_growing(method: Method) -> None:
+    """Raise :class:`InvalidConfig` where every repair adds more than the cut takes away.
+
+    A map behind a branch has ``d_model²`` parameters; of an MLP with three matrices that is what a third of
+    ``d_model`` channels have, and cuts that narrow a branch are far smaller than that.
+    """
+    narrowing = [kind.__name__ for kind in method.selector.kinds() if kind.narrows is not None]
+    repairs = method.estimator.needs is not Needs.NOTHING
+    if method.merger.adds_parameters and narrowing and repairs and method.selector.meets_budget:
+        raise InvalidConfig(
+            f"The merger {method.merger!r} adds a map to every branch that it repairs, more parameters than "
+            f"{' and '.join(narrowing)} of the selector {method.selector!r} take away, so the model would grow. Use "
+            f"the merger 'refit' or 'fold', the estimator 'identity', or a selector of layers or branches."
+        )
+
+
 def refuse_no_budget(budget: object) -> None:
     """Raise :class:`InvalidConfig` for what is no budget, a number for instance."""
     if not isinstance(budget, Budget):

@@ -31,7 +31,9 @@ def read_tokenizer(name: str, place: str, options: Mapping[str, Any]) -> PreTrai
         known = "backend tokenizer" in str(error)  # transformers then explains, over many lines, how to convert one
         why = "its vocabulary files are missing" if known else reason(error)
         raise ModelNotFound(f"The model {name} has no usable tokenizer: {why.rstrip('.')}. {WAY_OUT}") from error
-    if not set(loaded.get_vocab()) - set(loaded.added_tokens_encoder):  # transformers makes an empty one up
+    if not set(loaded.get_vocab()) - set(
+        cast("dict[str, int]", loaded.added_tokens_encoder)
+    ):  # transformers makes an empty one up
         raise ModelNotFound(f"The model {name} has no usable tokenizer: its vocabulary files are missing. {WAY_OUT}")
     return loaded
 

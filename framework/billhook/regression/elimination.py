@@ -63,9 +63,14 @@ def eliminate(
     return Elimination(torch.tensor([*order, *rest.tolist()]), tuple(counts), tuple(losses))
 
 
+SILENT = 1e-30
+"""Added to the diagonal where it is all zeros: its inverse, and what it is multiplied by, stay finite in float64."""
+
+
 def _inverse(second: Tensor, ridge: float) -> Tensor:
     damped = second.clone()
-    damped.diagonal().add_(ridge * second.diagonal().mean())
+    # a branch whose units are all silent (dead, or zeros that pad a checkpoint) is missed by nobody: any ridge says so
+    damped.diagonal().add_(ridge * float(second.diagonal().mean()) or SILENT)
     return torch.cholesky_inverse(torch.linalg.cholesky(damped))
 
 

@@ -70,9 +70,13 @@ def foreign_files(folder: Path) -> list[str]:
 
 
 def remove_checkpoint(folder: Path) -> bool:
-    """Delete a checkpoint file by file, only those that are known; False if something is left."""
-    names = _own_names(folder)
-    for file in [*folder.glob(f"{TEMPLATES}/*"), *folder.iterdir()]:
+    """Delete a checkpoint file by file, only those that are known; False if something is left.
+
+    Those by which the others are known go last, so that whoever is killed in between can be followed by another.
+    """
+    names, telling = _own_names(folder), (RECORD, "config.json")
+    files = [*folder.glob(f"{TEMPLATES}/*"), *folder.iterdir()]
+    for file in sorted(files, key=lambda file: telling.index(file.name) if file.name in telling else -1):
         plain = why_not_plain(file.lstat().st_mode) is None
         if plain and (_ALWAYS.fullmatch(file.name) or file.name in names or _is_template(file)):
             file.unlink()

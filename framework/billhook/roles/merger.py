@@ -27,12 +27,14 @@ class Merger(abc.ABC):
     Attributes:
         regressor: what its maps are fitted on. ``output``: they follow the donor branch, ``[d_model, d_model]``.
             ``inner``: they take the place of the donor's writer, ``[d_inner, d_model]``.
+        adds_parameters: whether a map is put beside the weights, as ``d_model²`` parameters more, rather than in them.
 
     Raises:
         PluginError: (on definition) a subclass with a ``merge`` of its own.
     """
 
     regressor: ClassVar[Regressor] = "output"
+    adds_parameters: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

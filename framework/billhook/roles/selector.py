@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from billhook.cuts.cut import Cut
@@ -16,7 +16,12 @@ class Selector(abc.ABC):
     """Proposes what to remove. Reads the state, changes nothing.
 
     Subclasses are final attrs classes (frozen), so that equality, ``repr`` and JSON come from their options.
+
+    Attributes:
+        meets_budget: whether its cuts are to meet the budget; if not, nobody wonders when they do not.
     """
+
+    meets_budget: ClassVar[bool] = True
 
     @abc.abstractmethod
     def select(self, state: PruningState, budget: Budget) -> Iterator[Cut]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 
@@ -17,6 +18,8 @@ class Insert(Merger):
     where the writer has none. Costs d_model² parameters a cut. Stock checkpoints cannot hold it: the saved model is
     of the type ``billhook``.
     """
+
+    adds_parameters: ClassVar[bool] = True
 
     def check_site(self, view: ModelView, site: RepairSite) -> None:
         """Refuses nothing: a layer can be inserted after every donor."""

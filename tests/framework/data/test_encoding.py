@@ -26,14 +26,18 @@ def test_each_text_has_its_own_tokens() -> None:
         lambda: Calibration(source=[HALF], seqlen=8).tokenize(TOKENIZER),
         lambda: Calibration(source=[HALF], seqlen=8, packing="pad", chat_template=True).tokenize(TOKENIZER),
         lambda: evaluate(tiny_model(), TOKENIZER, [HALF], seqlen=8),
-        lambda: accuracy(tiny_model(), TOKENIZER, [QUESTION]),
     ],
-    ids=["packed", "template", "evaluate", "task"],
+    ids=["packed", "template", "evaluate"],
 )
 def test_half_a_surrogate_pair_is_named_with_its_place(use: Callable[[], object]) -> None:
     with pytest.raises(CalibrationError, match=r"half of a surrogate pair.*at the end of '.{1,40}\\ud83d'") as refused:
         use()
     str(refused.value).encode()  # can be printed
+
+
+def test_half_a_surrogate_pair_in_a_task_is_named_by_its_record() -> None:
+    with pytest.raises(CalibrationError, match=r"Record 1 of the task: 'query' has half a character .*\\ud83d"):
+        accuracy(tiny_model(), TOKENIZER, [QUESTION])
 
 
 @pytest.mark.parametrize(

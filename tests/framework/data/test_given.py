@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -53,15 +53,15 @@ WHOLE: dict[str, Callable[[], object]] = {
     "stream": lambda: tokenised().to_iterable_dataset(),
     "records": lambda: list(tokenised()),
     "pandas": lambda: tokenised().to_pandas(),
-    "column of pandas": lambda: tokenised().to_pandas()["input_ids"],
+    "column of pandas": lambda: cast("Any", tokenised().to_pandas())["input_ids"],
     "arrow": lambda: tokenised().data.table,
     "torch data set": MapStyle,
     "TensorDataset": lambda: TensorDataset(IDS),
     "TensorDataset with labels": lambda: TensorDataset(IDS, IDS),
     "loader of tensors": lambda: DataLoader(TensorDataset(IDS), batch_size=4),
     "loader of masks": lambda: DataLoader(TensorDataset(IDS, torch.ones_like(IDS)), batch_size=4),
-    "loader of records": lambda: DataLoader(tokenised().with_format("torch"), batch_size=4),
-    "loader of lists": lambda: DataLoader(tokenised(), batch_size=4),
+    "loader of records": lambda: DataLoader(cast("Any", tokenised().with_format("torch")), batch_size=4),
+    "loader of lists": lambda: DataLoader(cast("Any", tokenised()), batch_size=4),
     "pairs of ids and labels": lambda: [(row[None], row[None]) for row in IDS],
 }
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from billhook import Budget, Pruner, evaluate
 from billhook.data.calibration import tokenize_whole
-from billhook.errors import CalibrationError, InvalidConfig
+from billhook.errors import CalibrationError, InvalidConfig, NotFinite
 from billhook.evaluation.loss import loss_tokens, summed_loss
 from billhook.evaluation.perplexity import held_out
 from billhook.testing import tiny_model, tiny_tokenizer, tiny_tokens
@@ -144,3 +144,11 @@ def test_the_figures_are_flat_json_values() -> None:
 def test_rows_longer_than_the_model_takes_are_refused() -> None:
     with pytest.raises(CalibrationError, match="Rows of 65 tokens are too long: this gpt2 model has 64 positions"):
         evaluate(tiny_model("gpt2"), TOKENIZER, TEXT, seqlen=65)
+
+
+def test_a_model_whose_logits_are_not_finite_has_no_perplexity() -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(torch.nan)  # type: ignore[operator] # typed as a module or tensor
+    with pytest.raises(NotFinite, match=r"The logits are not finite: .* --dtype bfloat16"):
+        evaluate(model, TOKENIZER, TEXT, seqlen=32)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from billhook import Budget, Pruner, accuracy
-from billhook.errors import CalibrationError, InvalidConfig
+from billhook.errors import CalibrationError, InvalidConfig, NotFinite
 from billhook.evaluation.task import read_task
 from billhook.testing import tiny_model, tiny_models, tiny_tokenizer, tiny_tokens
 
@@ -155,11 +155,12 @@ def test_dropout_is_off_and_every_module_is_left_in_its_mode() -> None:
     assert found == accuracy(model.eval(), TOKENIZER, FIXED)
 
 
-def test_a_model_of_nan_answers_nothing_rightly() -> None:
+def test_a_model_of_nan_is_no_model_that_answers_wrongly() -> None:
     model = tiny_model()
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(torch.nan)  # type: ignore[operator] # typed as a module or tensor
-    assert accuracy(model, TOKENIZER, FIXED).accuracy == 0
+    with pytest.raises(NotFinite, match=r"The logits are not finite: .* Run it in bfloat16 or float32"):
+        accuracy(model, TOKENIZER, FIXED)
 
 
 def test_questions_longer_than_the_model_takes_are_refused_by_number() -> None:

@@ -163,7 +163,16 @@ def test_every_refusal_is_one_line() -> None:
         None,
         "smollm2",
         nn.Linear(2, 2),
-        LlamaModel(LlamaConfig(num_hidden_layers=1, hidden_size=8, vocab_size=9)),
+        LlamaModel(
+            LlamaConfig(
+                num_hidden_layers=1,
+                hidden_size=8,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                intermediate_size=8,
+                vocab_size=9,
+            )
+        ),
     ):
         with pytest.raises(BillhookError, match=r"\A[^\n]+\Z"):
             refuse_unprunable(wrong)

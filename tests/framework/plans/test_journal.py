@@ -354,7 +354,9 @@ def test_what_is_no_journal_is_refused_and_left_alone(data: bytes, tmp_path: Pat
 
 
 def test_a_folder_is_no_journal(tmp_path: Path) -> None:
-    with pytest.raises(InvalidJournal, match=r"The journal .* cannot be read: it is no regular file\."):
+    with pytest.raises(
+        InvalidJournal, match=r"The journal .* cannot be written: it is a folder\. Choose another file\."
+    ):
         Journal(tmp_path, RUN)
 
 
@@ -393,6 +395,7 @@ def test_decisions_come_back_in_order_and_then_there_are_no_more(tmp_path: Path)
     for decision in DECISIONS:
         assert first.recall() is None
         first.note(decision)
+    first.close()
     again = Journal(tmp_path / "journal", RUN)
     assert [again.recall() for _ in range(4)] == [*DECISIONS, None]
 
@@ -402,6 +405,7 @@ def test_what_was_decided_together_comes_back_together_or_not_at_all(tmp_path: P
     journal.note_round(DECISIONS[:2])
     journal.note_round(DECISIONS[2:])
     data = journal.path.read_bytes()
+    journal.close()
     again = Journal(journal.path, RUN)
     assert [again.recall_round() for _ in range(3)] == [DECISIONS[:2], DECISIONS[2:], []]
     lines = lines_of(data)
@@ -414,6 +418,7 @@ def test_it_counts_what_was_recalled_and_what_waits(tmp_path: Path) -> None:
     first = Journal(tmp_path / "journal", RUN)
     for decision in DECISIONS:
         first.note(decision)
+    first.close()
     again = Journal(tmp_path / "journal", RUN)
     assert (again.replayed, again.waiting) == (0, 3)
     again.recall()

@@ -205,6 +205,7 @@ def test_what_the_pruner_was_not_given_is_the_plans(given: Pruner, logged: list[
         tokens_per_batch=24,
     )
     made = maker.prune(model(), calibration=TOKENS, budget=Budget(layers=1))
+    logged.clear()  # the map that is inserted makes a layer too little, which is told
     again = apply(Plan.from_json(made.plan.to_json()), model(), calibration=TOKENS, pruner=given)
     assert_same_weights(made, again)
     assert again.plan == made.plan

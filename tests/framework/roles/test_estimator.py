@@ -52,5 +52,5 @@ def test_a_map_that_is_not_finite_is_never_merged() -> None:
 
 
 def test_a_map_of_the_wrong_width_is_refused() -> None:
-    with pytest.raises(ShapeMismatch, match=r"is \[d_model, d_model\], here \[16, 16\]; got \[8, 8\]"):
+    with pytest.raises(ShapeMismatch, match=r"must give a map \[d_in, d_out\], here \[16, 16\]; got \[8, 8\]"):
         pruner(Known(1.0, width=8)).prune(tiny_model(), calibration=tiny_tokens(), budget=Budget(layers=2))

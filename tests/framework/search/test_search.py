@@ -595,7 +595,8 @@ def test_a_budget_that_cannot_be_met_is_refused(selector: Selector) -> None:
 def test_a_decision_of_the_journal_that_is_no_candidate_is_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", {})
     journal.note(Decision(cut=DropBranch(1, "mlp"), score=3.0))
+    journal.close()
     with state_of(tiny_view(), journal=Journal(tmp_path / "journal", {})) as state:
-        message = r"The journal says mlp 1 in step 1, which is no candidate there.*Delete it to begin anew"
+        message = r"says mlp 1 in step 1, which is no candidate there.*It is left as it"
         with pytest.raises(InvalidJournal, match=message):
             Search(state, 1).best([DropBranch(2, "mlp")])

@@ -129,7 +129,7 @@ def test_uniform_drops_layers_and_searches_only_for_those() -> None:
     ("options", "message"),
     [
         ({"preset": "lama-2"}, r"MultiPruner has no preset 'lama-2'\. Did you mean 'llama-2'\? Known: default"),
-        ({"order": ("branches", "channels")}, "'order' of MultiPruner must be branches, channels and heads"),
+        ({"order": ("branches", "channels")}, "'order' of MultiPruner must be a tuple of 'branches' or 'channels'"),
         ({"order": ("heads", "channels", "heads")}, "'order' of MultiPruner must be branches, channels and heads"),
         ({"shares": (-1, 1, 1)}, r"'shares' of MultiPruner must be 0 or more, not all 0; got \(-1, 1, 1\)"),
         ({"shares": (0, 0, 0)}, r"'shares' of MultiPruner must be 0 or more, not all 0"),

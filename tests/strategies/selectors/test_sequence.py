@@ -162,7 +162,7 @@ def test_wrong_stages_in_json_are_refused_by_name(stages: Any, message: str) -> 
 
 def test_a_stage_of_no_selector_is_refused() -> None:
     wrong = cast(Selector, Sleb)
-    with pytest.raises(InvalidConfig, match=r"must be a Selector object; got <class .*Sleb"):
+    with pytest.raises(InvalidConfig, match=r"must be a Selector; got <class .*Sleb"):
         Stage(wrong)
 
 

@@ -145,6 +145,7 @@ def command(
     from billhook.cli.sources import source_of
     from billhook.cli.taking_part import prepared
     from billhook.data.calibration import Calibration
+    from billhook.pruning.applying import needs_data
     from billhook.pruning.method import DEFAULT_RECIPE
     from billhook.pruning.pruner import Pruner
     from billhook.pruning.refusals import refuse_layers
@@ -182,13 +183,14 @@ def command(
         begin=begin,
     )
 
+    idle = bool(spans) and calibration is None and not needs_data(pruner)
     writing = contextlib.nullcontext() if dry_run or place is None else place
     with writing as taken, SearchJournal(kept_in) as kept, ProgressBars() as bars:
         pruner = attrs.evolve(pruner, hooks=[bars, kept], journal=kept.file)
         with bars.step("loading"):
             opened = opening.open_model(
                 model,
-                data,
+                None if idle else data,
                 dtype=dtype,
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method, registry),
@@ -197,15 +199,25 @@ def command(
             )
         path = None
         if taken is None:
-            result = _only_choose(pruner, opened, budget)
+            result = _without_data(_only_choose(pruner, opened, budget), idle)
         else:
             saving.require_room(taken, opened.model, budget, method.selector)
             result = pruner.prune(opened.model, opened.tokenizer, calibration=opened.calibration, budget=budget)
+            result = _without_data(result, idle)
             again = [model, *opening.given_options(calibration=calibration, dtype=dtype, device=device)]
             with bars.step("saving"):
                 path = saving.save(result, taken, verify=verify, pad=pad, uniform=uniform, again=again)
             kept.finish()
     output.print_result(result, path, bars.seconds, as_json=json)
+
+
+def _without_data(result: PruneResult, idle: bool) -> PruneResult:
+    """Note in the plan that nothing looked at data, where that is so."""
+    import attrs
+
+    from billhook.data.record import NO_DATA
+
+    return attrs.evolve(result, plan=attrs.evolve(result.plan, calibration=NO_DATA)) if idle else result
 
 
 def _strategies(

@@ -84,7 +84,7 @@ def test_a_file_that_is_no_plan_is_refused_before_the_model_is_looked_for(run: R
     (tmp_path / "plan.json").write_text(TEXT)
     done = run("apply", tmp_path / "plan.json", "no-such-model", "--out", tmp_path / "again")
     assert done.code == 1
-    assert "This is not a plan" in done.err
+    assert "No plan can be read from" in done.err
 
 
 def test_the_same_cuts_can_be_repaired_otherwise(
