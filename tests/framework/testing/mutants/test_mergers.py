@@ -337,7 +337,7 @@ def test_a_wrong_merger_is_caught_by_the_law_that_it_breaks(mutant: Mutant) -> N
 
 @pytest.mark.parametrize("control", [made()(), made(Insert().put, accepts)(), Refit()], ids=["fold", "insert", "refit"])
 def test_a_right_merger_passes(control: Merger) -> None:
-    check_merger(control, **NORMS)
+    check_merger(control, adapters=NORMS["adapters"])
 
 
 def test_a_merger_is_checked_on_a_variant() -> None:
