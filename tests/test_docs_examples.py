@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import shlex
@@ -81,7 +82,15 @@ def test_the_python_of_a_page_runs(page: Path, stand_in: Path, tmp_path: Path, m
         exec(compile(code, page, "exec"), vars(module))
     for name, value in list(vars(module).items()):
         if name.startswith("test_"):
-            value()
+            for arguments in cases(value):
+                value(**arguments)
+
+
+def cases(test: Any) -> Iterator[dict[str, Any]]:
+    """The arguments of each case of a test: those that its parametrize marks give it, in every combination."""
+    marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+    for values in itertools.product(*(mark.args[1] for mark in marks)):
+        yield {mark.args[0]: value for mark, value in zip(marks, values, strict=True)}
 
 
 PUBLIC = {"billhook", "billhook.errors", "billhook.testing"}

@@ -10,11 +10,12 @@ FALCON = DeclaredAdapter(
     name="falcon",
     model_types=("falcon",),
     layer_list="transformer.h",
-    # No norm goes with a branch: which ones there are, and whether both branches read the same, differs by config.
+    # Each branch has a norm of its own in some configs; in others both read the same one, which goes with neither.
     attention=BranchLayout(
         writer="self_attention.dense",
         readers=("self_attention.query_key_value",),
         module="self_attention",
+        alone=("ln_attn",),
         sizes={"heads": "num_attention_heads", "key_value_heads": "num_kv_heads"},
         counts={"self_attention.num_heads": "heads", "self_attention.num_kv_heads": "key_value_heads"},
         rigid=(
@@ -30,6 +31,7 @@ FALCON = DeclaredAdapter(
         writer="mlp.dense_4h_to_h",
         readers=("mlp.dense_h_to_4h",),
         module="mlp",
+        alone=("ln_mlp",),
         sizes={"channels": "ffn_hidden_size"},
     ),
     returns_tuple=True,

@@ -119,8 +119,10 @@ def set_module(layer: nn.Module, path: str, module: nn.Module) -> None:
 def skip_branch(layer: nn.Module, branch: str, layout: Layout) -> None:
     """Take the branch ``attention`` or ``mlp`` out of a layer, in place."""
     set_module(layer, layout["module"], SkippedAttention() if branch == "attention" else SkippedMLP())
+    there = dict(layer.named_modules())
     for path in layout["alone"]:
-        set_module(layer, path, nn.Identity())
+        if path in there:  # Falcon has a norm for each branch, or one for both, by its config
+            set_module(layer, path, nn.Identity())
 
 
 def set_counts(layer: nn.Module, layout: Layout, sizes: Mapping[str, int]) -> None:

@@ -36,7 +36,8 @@ class BranchLayout:
         writer: the last linear map.
         readers: the linear maps that read the normed stream, fused ones once.
         module: what the layer calls for this branch; the writer itself where the MLP lies in the layer (OPT).
-        alone: modules that serve this branch alone, such as its norm. They go with it.
+        alone: modules that serve this branch alone, such as its norm. They go with it; those that a variant of the
+            family lacks are passed over.
         norm_after: a norm between writer and stream (Gemma 2, OLMo 2), or None. It makes folding inexact.
         stacked: for fused readers, the blocks that lie one after the other in their output. ``q`` takes a share for
             each query head, every other block one for each unit. A reader that is not named here is one block, in

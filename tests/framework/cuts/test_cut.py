@@ -15,7 +15,7 @@ from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, M
 from billhook.cuts.cut import Cut, cut_kinds
 from billhook.errors import PluginError
 from billhook.testing import random_map, tiny_tokens, tiny_view, zeroed
-from billhook.testing.expect import Snapshot, close, logits
+from billhook.testing.conformance.expect import Snapshot, close, logits
 from billhook_strategies.mergers.insert import Insert
 
 by_name = pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)

@@ -14,7 +14,7 @@ from billhook.errors import InvalidCut
 from billhook.heterogeneous.modeling_billhook import SkippedAttention, SkippedMLP
 from billhook.model.branch import Branch
 from billhook.testing import tiny_tokens, tiny_view, zeroed
-from billhook.testing.expect import Snapshot, close, logits
+from billhook.testing.conformance.expect import Snapshot, close, logits
 
 by_name = pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
 both_branches = pytest.mark.parametrize("branch", ["attention", "mlp"])

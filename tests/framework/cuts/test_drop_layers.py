@@ -11,7 +11,7 @@ from billhook import DropBranch, DropLayers
 from billhook.cuts.sites import RepairSite
 from billhook.errors import InvalidCut
 from billhook.testing import tiny_tokens, tiny_view, zeroed
-from billhook.testing.expect import close, logits
+from billhook.testing.conformance.expect import close, logits
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (3, 1)])

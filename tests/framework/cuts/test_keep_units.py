@@ -15,7 +15,7 @@ from billhook.errors import InvalidCut
 from billhook.model.branch import Branch
 from billhook.model.writer import bias_of, weight_rows
 from billhook.testing import tiny_tokens, tiny_view, zeroed
-from billhook.testing.expect import Snapshot, close, logits
+from billhook.testing.conformance.expect import Snapshot, close, logits
 
 ADAPTERS = default_registry().adapters()
 by_name = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)

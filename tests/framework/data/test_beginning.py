@@ -19,7 +19,7 @@ from billhook.data.text_layout import tokenize_whole
 from billhook.errors import CalibrationError
 from billhook.evaluation.perplexity import held_out
 from billhook.testing import tiny_model, tiny_tokenizer
-from billhook.testing.models import CHAT_TEMPLATE
+from billhook.testing.samples.models import CHAT_TEMPLATE
 
 PLAIN = tiny_tokenizer()
 TEXT = "the quick brown fox jumps over the lazy dog. " * 8

@@ -20,7 +20,7 @@ from billhook import Calibration, Tokens
 from billhook.data.calibration import tokenize_whole
 from billhook.errors import CalibrationError, InvalidConfig
 from billhook.testing import tiny_tokenizer, tiny_tokens
-from billhook.testing.models import CHAT_TEMPLATE
+from billhook.testing.samples.models import CHAT_TEMPLATE
 
 TOKENIZER = tiny_tokenizer()
 """One token a character, none added."""

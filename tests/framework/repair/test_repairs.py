@@ -42,7 +42,7 @@ from billhook.regression.regression import concatenate
 from billhook.repair.present_streams import PresentStreams
 from billhook.repair.streamed_regression import StreamedRegression
 from billhook.testing import cut_sequences, tiny_tokens, tiny_view
-from billhook.testing.expect import logits
+from billhook.testing.conformance.expect import logits
 from billhook_strategies.estimators.cosine import Cosine
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.mergers.fold import Fold

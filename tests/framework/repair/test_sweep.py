@@ -27,7 +27,7 @@ from billhook.repair.repairer import Repairer
 from billhook.repair.sweep import sweep
 from billhook.search.scoring import score
 from billhook.testing import cut_sequences, tiny_tokens, tiny_view
-from billhook.testing.expect import logits
+from billhook.testing.conformance.expect import logits
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.refit import Refit

@@ -36,7 +36,7 @@ from billhook.repair.repairer import Repairer
 from billhook.repair.trial_repairs import TrialRepairs
 from billhook.search.comparison import compare
 from billhook.testing import cut_sequences, tiny_tokens, tiny_view
-from billhook.testing.expect import logits
+from billhook.testing.conformance.expect import logits
 from billhook_strategies.estimators.ridge import Ridge
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.refit import Refit

@@ -8,7 +8,7 @@ import torch
 from billhook import DropLayers, LinearMap, Merger
 from billhook.errors import CannotMerge, PluginError, ShapeMismatch
 from billhook.testing import random_map, tiny_view
-from billhook.testing.expect import Snapshot
+from billhook.testing.conformance.expect import Snapshot
 from billhook_strategies.mergers.fold import Fold
 
 

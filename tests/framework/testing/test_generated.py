@@ -18,7 +18,7 @@ from tests.strategies import cut_sequences, cuts, linear_maps, plans, planted_pr
 import billhook.testing
 from billhook import Cut, DropLayers, KeepChannels, LinearMap, Plan
 from billhook.testing import PlantedProblem, tiny_view
-from billhook.testing.expect import Snapshot
+from billhook.testing.conformance.expect import Snapshot
 
 
 @given(data=st.data(), layers=st.integers(2, 8), first=st.integers(0, 1))
@@ -93,7 +93,7 @@ def test_every_public_name_is_there() -> None:
 
 def test_without_hypothesis_the_strategies_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    monkeypatch.delitem(sys.modules, "billhook.testing.generated")
+    monkeypatch.delitem(sys.modules, "billhook.testing.samples.generated")
     with pytest.raises(ImportError, match=re.escape("with hypothesis: pip install 'billhook[test]'")):
         _ = billhook.testing.planted_problems
 
@@ -101,14 +101,14 @@ def test_without_hypothesis_the_strategies_say_what_to_install(monkeypatch: pyte
 @pytest.mark.parametrize(
     "module",
     [
-        "adapter_law",
-        "cut_law",
-        "estimator_law",
-        "linearisation",
-        "merger_law",
-        "objective_law",
-        "selector_law",
-        "zeroing",
+        "conformance.adapter_law",
+        "conformance.cut_law",
+        "conformance.estimator_law",
+        "samples.linearisation",
+        "conformance.merger_law",
+        "conformance.objective_law",
+        "conformance.selector_law",
+        "samples.zeroing",
     ],
 )
 def test_the_suites_need_no_hypothesis(monkeypatch: pytest.MonkeyPatch, module: str) -> None:

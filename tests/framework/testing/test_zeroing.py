@@ -11,7 +11,7 @@ from torch import Tensor
 from billhook import Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView
 from billhook.model.branch import Place
 from billhook.testing import linearised, tiny_tokens, tiny_view, zeroed
-from billhook.testing.expect import logits
+from billhook.testing.conformance.expect import logits
 
 BATCH = tiny_tokens(padding="both").batches()[0]
 

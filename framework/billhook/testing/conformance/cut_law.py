@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from billhook.activations.runner import Runner
 from billhook.cuts.cut import Cut
 from billhook.cuts.drop_branch import DropBranch
 from billhook.cuts.keep_units import KeepChannels, KeepHeads, keeping
@@ -19,9 +20,9 @@ from billhook.model.branch import Branch
 from billhook.model.branch_layout import Size
 from billhook.model.key_values import read_on
 from billhook.model.view import ModelView
-from billhook.testing.expect import Snapshot, close, logits, raises, require
-from billhook.testing.models import tiny_tokens
-from billhook.testing.zeroing import zeroed
+from billhook.testing.conformance.expect import Snapshot, close, logits, raises, require
+from billhook.testing.samples.models import tiny_tokens
+from billhook.testing.samples.zeroing import zeroed
 
 BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
 
@@ -45,6 +46,13 @@ def check_cuts(view: ModelView, who: str) -> None:
     _check_made(view, [DropBranch(0, "attention"), *every, DropBranch(last, "mlp"), DropBranch(last, "attention")], who)
 
 
+def check_some_cuts(view: ModelView, who: str) -> None:
+    """The same for one layer alone: each branch goes, and gets narrower where the adapter says so."""
+    for branch in BRANCHES:
+        _check_made(view, [DropBranch(NARROWED, branch)], who)
+        _check_made(view, _narrowings(view, branch)[:1], who)
+
+
 @torch.no_grad()
 def check_generation(model: PreTrainedModel, batch: TokenBatch, who: str) -> None:
     """Logits token by token through the cache equal those of the whole row: no slot is shared or missing."""
@@ -64,16 +72,25 @@ def _check_paths(view: ModelView, branch: Branch, who: str) -> None:
     # a count in the config belongs to the module that holds the config
     counts = [path.partition(".config.")[0] + ".config" if ".config." in path else path for path in layout.counts]
     owners = [path.rpartition(".")[0] for path in counts]
-    for path in (layout.module, *layout.readers, *layout.alone, *owners):
+    # a variant may lack a norm that others have
+    alone = () if _is_variant(view) else layout.alone
+    for path in (layout.module, *layout.readers, *alone, *owners):
         try:
             layer.get_submodule(path)
         except AttributeError as error:
-            raise AssertionError(f"{who}: the path {path} in its {branch} layout leads nowhere: {error}") from error
+            raise AssertionError(
+                f"{who!r} breaks its contract: the path {path} in its {branch} layout leads nowhere: {error}"
+            ) from error
     for owner, path in zip(owners, counts, strict=True):
         there = hasattr(layer.get_submodule(owner), path.rpartition(".")[2])
         require(there, who, f"its {branch} layout counts {path}, which is not there")
     unread = sorted(set(layout.stacked) - set(layout.readers))
     require(not unread, who, f"its {branch} layout stacks {unread}, which are none of its readers")
+
+
+def _is_variant(view: ModelView) -> bool:
+    given = view.adapter.tiny_config.items()
+    return any(getattr(view.model.config, name, value) != value for name, value in given)
 
 
 def _check_units(view: ModelView, branch: Branch, who: str) -> None:
@@ -126,6 +143,9 @@ def _check_made(view: ModelView, cuts: Sequence[Cut], who: str) -> None:
     check_generation(smaller.model, tiny_tokens(rows=2, seed=5).batches()[0], who)
     if len(made) == 1:
         _check_parameters(view, smaller, made[0], who)
+        # which norms serve one branch alone may differ from variant to variant, which one description cannot say
+        if isinstance(made[0], DropBranch) and made[0].layer == NARROWED and not _is_variant(view):
+            _check_nothing_idle(smaller, made[0], who)
 
 
 def _makes(view: ModelView, cut: Cut, who: str) -> bool:
@@ -169,6 +189,28 @@ def _check_parameters(view: ModelView, smaller: ModelView, cut: Cut, who: str) -
         shared = 0 if bias is None else bias.numel()  # of all units
         share = (_count(view, cut.layer, cut.branch) - shared) * (present - len(cut.kept)) // present
         require(lost == share, who, f"{lost} parameters went, and the lost units have {share}")
+
+
+@torch.no_grad()
+def _check_nothing_idle(view: ModelView, cut: DropBranch, who: str) -> None:
+    """What is left in the layer does something: a norm that served the lost branch alone has gone with it."""
+    layer, runner = view.layer(cut.layer), Runner(view)
+    opened = runner.open(tiny_tokens(seed=6).batches()[0])
+    whole = runner.run(view, cut.layer, opened, opened.stream)
+    for name, module in layer.named_modules():
+        if next(module.parameters(recurse=False), None) is None:
+            continue
+        handle = module.register_forward_hook(_louder)
+        try:
+            same = torch.equal(runner.run(view, cut.layer, opened, opened.stream), whole)
+        finally:
+            handle.remove()
+        law = f"{name} of layer {cut.layer} does nothing any more and its parameters stay"
+        require(not same, who, f"{law}: name it in the 'alone' of the {cut.branch} layout")
+
+
+def _louder(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    return 2 * output + 1 if isinstance(output, Tensor) else output
 
 
 def _count(view: ModelView, number: int, branch: Branch, more: Sequence[str] = ()) -> int:

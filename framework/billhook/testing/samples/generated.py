@@ -23,8 +23,8 @@ from billhook.plans.plan import ModelIdentity, Plan
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import default_registry
 from billhook.regression.linear_map import LinearMap
-from billhook.testing.models import tiny_model
-from billhook.testing.planted import PlantedProblem, Structure, planted_problem, random_map
+from billhook.testing.samples.models import tiny_model
+from billhook.testing.samples.planted import PlantedProblem, Structure, planted_problem, random_map
 
 try:
     from hypothesis import strategies as st

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from billhook.data.tokens import TokenBatch
@@ -16,6 +18,7 @@ from billhook.model.view import ModelView
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import Registry, default_registry
 from billhook.roles.role import Role, Strategy, why_unfit
+from billhook.testing.conformance.global_state import GlobalState
 
 TOLERANCE = 1e-4
 """Share of the largest entry that float32 results of the same computation in another order may differ by: some
@@ -70,21 +73,60 @@ class Snapshot:
 
     def __init__(self, view: ModelView) -> None:
         self._view = view
+        self._model = view.model
         self._numbers = view.numbers
         self._config = view.model.config.to_dict()
         self._modules = [(name, type(module)) for name, module in view.model.named_modules()]
         self._tensors = {name: tensor.clone() for name, tensor in view.model.state_dict().items()}
+        self._manners = _manners(view.model)
 
     def require_same(self, who: object, law: str) -> None:
-        """:func:`fail` if numbers, config, modules or any weight differ from what they were."""
+        """:func:`fail` if numbers, config, modules, weights, modes, flags or hooks differ from what they were."""
         view = self._view
         require(view.numbers == self._numbers, who, f"{law}: layers {self._numbers} became {view.numbers}")
+        require(view.model is self._model, who, f"{law}: another model stands in its place")
         require(view.model.config.to_dict() == self._config, who, f"{law}: the config has changed")
         modules = [(name, type(module)) for name, module in view.model.named_modules()]
         require(modules == self._modules, who, f"{law}: the modules have changed")
-        tensors = view.model.state_dict()
+        self.require_same_weights(who, law)
+        now_by_kind = _manners(view.model)
+        for what, before in self._manners.items():
+            now = now_by_kind[what]
+            differing = [name for name in before if before[name] != now.get(name)]
+            require(not differing, who, f"{law}: {what} of {', '.join(differing[:3]) or 'the model'} changed")
+
+    def require_same_weights(self, who: object, law: str) -> None:
+        """:func:`fail` if any weight differs from what it was."""
+        tensors = self._model.state_dict()
         changed = [n for n, t in self._tensors.items() if not torch.equal(t, tensors[n])]
         require(not changed, who, f"{law}: weights {', '.join(changed)} have changed")
+
+
+def _manners(model: nn.Module) -> dict[str, dict[str, object]]:
+    """By module, whether it trains and how many hooks it has; by parameter, whether it wants a gradient."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    modules = dict(model.named_modules())
+    return {
+        "training mode": {name: module.training for name, module in modules.items()},
+        "the hooks": {name: tuple(len(getattr(module, kind)) for kind in kinds) for name, module in modules.items()},
+        "requires_grad": {name: parameter.requires_grad for name, parameter in model.named_parameters()},
+    }
+
+
+@contextmanager
+def process_unchanged(who: object) -> Iterator[None]:
+    """:func:`fail` if global random numbers, dtypes or modes are others afterwards."""
+    before = GlobalState()
+    yield
+    changed = before.changed()
+    require(not changed, who, f"it changed {', '.join(changed)}, which the whole process shares")
+
+
+def check_frozen(strategy: object) -> None:
+    """:func:`fail` unless it is a frozen attrs object: its options are then all of it, and the plan holds them."""
+    reason = why_unfit(type(strategy))
+    require(reason is None, strategy, f"it is a frozen attrs class: {reason}")
+    require(bool(strategy == copy.copy(strategy)), strategy, "a copy of it is not equal to it; its options say it all")
 
 
 def check_options(role: Role, strategy: Strategy, registry: Registry | None = None) -> None:
@@ -92,8 +134,6 @@ def check_options(role: Role, strategy: Strategy, registry: Registry | None = No
 
     Not asked of strategies that are not registered: those cannot be built from a file.
     """
-    reason = why_unfit(type(strategy))
-    require(reason is None, strategy, f"it is a frozen attrs class: {reason}")
     registry = default_registry() if registry is None else registry
     spec = registry.spec(role, strategy)
     if spec.name.startswith("("):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -18,16 +20,20 @@ from billhook.model.adapter import Adapter
 from billhook.model.branch import Branch
 from billhook.model.view import ModelView
 from billhook.model.writer import weight_rows
-from billhook.testing.cut_law import BRANCHES, check_cuts, check_generation
-from billhook.testing.expect import Snapshot, close, fail, logits, require
-from billhook.testing.linearisation import linearised
-from billhook.testing.models import tiny_model, tiny_tokens
+from billhook.testing.conformance.cut_law import BRANCHES, check_cuts, check_generation, check_some_cuts
+from billhook.testing.conformance.expect import Snapshot, close, fail, logits, require
+from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.conformance.variants import hidden_variants, variant_of
+from billhook.testing.samples.linearisation import linearised
+from billhook.testing.samples.models import tiny_model, tiny_tokens
 
 MANY_PARAMETERS = 200_000
 """A tiny model stays below: suites build hundreds of them."""
 
 
-def check_adapter(adapter: Adapter, **config_overrides: Any) -> None:
+def check_adapter(
+    adapter: Adapter, *, expected_failures: Mapping[str, str] | None = None, **config_overrides: Any
+) -> None:
     """Raise AssertionError unless ``adapter`` keeps the promises of :class:`billhook.Adapter`.
 
     Builds its tiny model for each of its model types and looks whether paths lead somewhere, layers run one at a time
@@ -36,35 +42,119 @@ def check_adapter(adapter: Adapter, **config_overrides: Any) -> None:
     has lost a branch, channels or key-value groups must compute what the zeroed one does (:func:`zeroed`), with and
     without cache, and have that many parameters less; where the adapter refuses to narrow, the reason must be told.
 
+    Variants that the tiny config leaves at their defaults (factors of 1, switches) are built and looked at too; one
+    that the description does not fit must be among those it refuses.
+
     Args:
         adapter: what to check; it need not be installed.
+        expected_failures: by the name of a law, why it is known not to hold; such laws must fail.
         config_overrides: config arguments beside ``tiny_config``, to check a variant of the family.
     """
-    require(bool(adapter.name) and bool(adapter.model_types), adapter, "it has no name or serves no model type")
-    for model_type in adapter.model_types:
-        who = f"{adapter.name} adapter ({', '.join((model_type, *map(str, config_overrides.items())))})"
-        view = _open(adapter, model_type, config_overrides, who)
-        before = Snapshot(view)
-        _check_parts(view, who)
-        for padding in ("none", "both"):
-            _check_runner(view, tiny_tokens(seed=1, padding=padding).batches()[0], who)
-        _check_contributions(view, who)
-        _check_dropping(view, who)
-        check_cuts(view, who)
-        before.require_same(who, "looking must change nothing")
+    keep(adapter_laws(adapter, expected_failures=expected_failures, **config_overrides))
 
 
-def _open(adapter: Adapter, model_type: str, overrides: Mapping[str, Any], who: str) -> ModelView:
-    try:
-        model = tiny_model(adapter, model_type=model_type, **overrides)
-    except Exception as error:  # whatever a config class raises is the finding
-        raise AssertionError(f"{who}: its tiny_config builds no model: {error}") from error
-    size = sum(p.numel() for p in model.parameters())
+def adapter_laws(
+    adapter: Adapter, *, expected_failures: Mapping[str, str] | None = None, **config_overrides: Any
+) -> list[Law]:
+    """What :func:`check_adapter` tests, each law for itself; arguments as there."""
+    families = [_Family(adapter, model_type, config_overrides) for model_type in adapter.model_types]
+
+    def each(check: Callable[[ModelView, str], None]) -> Callable[[], None]:
+        return partial(_for_each, check, families)
+
+    promises: list[Promise] = [
+        ("names", "an adapter has a name and serves a model type", partial(_check_names, adapter)),
+        ("tiny", "tiny_config builds a small model in which nothing is hidden", partial(_for_each_family, families)),
+        ("parts", "paths lead to the parts of each branch", each(_check_parts)),
+        ("streams", "layers run one at a time compute what the model does", each(_check_streams)),
+        ("contributions", "what a branch is said to add to the stream is what it adds", each(_check_contributions)),
+        ("layers", "without layers the model computes, generates, saves and loads", each(_check_dropping)),
+        ("cuts", "branches and units go exactly, with all that serves them alone", each(check_cuts)),
+        *(
+            [("variants", "variants that the description does not fit are refused", each(check_variants))]
+            if not config_overrides
+            else []
+        ),
+        ("untouched", "looking changes nothing", each(_check_untouched)),
+    ]
+    return suite(_Named(adapter), promises, expected_failures)
+
+
+@attrs.frozen(repr=False)
+class _Named:
+    """An adapter in messages: its repr has all of its paths."""
+
+    adapter: Adapter
+
+    def __repr__(self) -> str:
+        return f"{self.adapter.name} adapter"
+
+
+def check_variants(view: ModelView, who: str) -> None:
+    """AssertionError unless every variant that the tiny config hides is served, or refused."""
+    for name, value in hidden_variants(view.model.config):
+        variant = variant_of(view, name, value)
+        if variant is not None:
+            which = f"{who} with {name}={value!r}"
+            _check_runner(variant, tiny_tokens(seed=1, padding="both").batches()[0], which)
+            _check_contributions(variant, which)
+            check_some_cuts(variant, which)
+            _drops(variant, DropLayers(1, 2), which)
+
+
+def _for_each(check: Callable[[ModelView, str], None], families: list[_Family]) -> None:
+    for family in families:
+        check(family.view, family.who)
+
+
+def _for_each_family(families: list[_Family]) -> None:
+    for family in families:
+        _check_tiny(family.view, family.who, bool(family.overrides))
+
+
+def _check_names(adapter: Adapter) -> None:
+    named = bool(adapter.name) and bool(adapter.model_types)
+    require(named, _Named(adapter), "it has no name or serves no model type")
+
+
+def _check_untouched(view: ModelView, who: str) -> None:
+    before = Snapshot(view)
+    _check_contributions(view, who)
+    _drops(view, DropLayers(1, 2), who)
+    before.require_same(who, "looking must change nothing")
+
+
+class _Family:
+    """The tiny model of one of an adapter's model types."""
+
+    def __init__(self, adapter: Adapter, model_type: str, overrides: Mapping[str, Any]) -> None:
+        self.adapter = adapter
+        self.model_type = model_type
+        self.overrides = overrides
+        self.who = f"{adapter.name} adapter ({', '.join((model_type, *map(str, overrides.items())))})"
+
+    @cached_property
+    def view(self) -> ModelView:
+        try:
+            model = tiny_model(self.adapter, model_type=self.model_type, **self.overrides)
+        except Exception as error:  # whatever a config class raises is the finding
+            raise AssertionError(
+                f"{self.who!r} breaks its contract: its tiny_config builds no model: {error}"
+            ) from error
+        return ModelView(model, self.adapter)
+
+
+def _check_tiny(view: ModelView, who: str, overridden: bool) -> None:
+    size = sum(p.numel() for p in view.model.parameters())
     require(size < MANY_PARAMETERS, who, f"its tiny_config makes a model of {size:,} parameters; make it smaller")
-    view = ModelView(model, adapter)
-    require(len(view.layers) == model.config.num_hidden_layers, who, "layers() is not the list the config counts")
+    count = view.model.config.num_hidden_layers
+    require(len(view.layers) == count, who, "layers() is not the list the config counts")
     require(len(view.layers) >= 4, who, "its tiny_config needs at least 4 layers, so that cuts have neighbours")
-    return view
+    sizes = view.adapter.layout("attention").sizes
+    if "key_value_heads" in sizes and "heads" in sizes and not overridden:
+        heads, groups = (getattr(view.model.config, sizes[name]) for name in ("heads", "key_value_heads"))
+        law = f"its tiny_config has {groups} key-value heads for {heads} heads, which hides how queries are grouped"
+        require(groups is None or groups < heads, who, f"{law}; give it fewer key-value heads")
 
 
 def _check_parts(view: ModelView, who: str) -> None:
@@ -76,7 +166,9 @@ def _check_parts(view: ModelView, who: str) -> None:
             try:
                 rows = weight_rows(writer)
             except CannotMerge as error:
-                raise AssertionError(f"{who}: the {branch} writer is no linear layer: {error}") from error
+                raise AssertionError(
+                    f"{who!r} breaks its contract: the {branch} writer is no linear layer: {error}"
+                ) from error
             require(rows.shape[1] == view.d_model, who, f"the {branch} writer's outputs are not d_model many")
             _check_output(view, layer, branch, writer, who)
 
@@ -86,10 +178,15 @@ def _check_output(view: ModelView, layer: nn.Module, branch: Branch, writer: nn.
     try:
         output = layer.get_submodule(path)
     except AttributeError as error:
-        raise AssertionError(f"{who}: output() leads nowhere: {error}") from error
+        raise AssertionError(f"{who!r} breaks its contract: output() leads nowhere: {error}") from error
     reason = view.adapter.why_not_foldable(branch)
     law = f"the {branch} output is {path}, which is{'' if output is writer else ' not'} the writer; reason: {reason}"
     require((output is writer) == (reason is None), who, f"only a module behind the writer prevents folding: {law}")
+
+
+def _check_streams(view: ModelView, who: str) -> None:
+    for padding in ("none", "both"):
+        _check_runner(view, tiny_tokens(seed=1, padding=padding).batches()[0], who)
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""What tests are made with: tiny models and tokens, planted problems, reference models, a model that has learnt."""
