@@ -118,6 +118,7 @@ def cut_table(reports: Sequence[CutReport]) -> Table:
         "cosine cut": [number(report.cosine_before, 4) for report in reports],
         "cosine repaired": [number(report.cosine_after, 4) for report in reports],
         "held out": [number(report.held_out) for report in reports],
+        "other text": [number(report.guard) for report in reports],
         "tokens": [f"{report.token_count:,}" if report.token_count else NOTHING for report in reports],
         "massive": [f"{report.massive_count:,}" if report.massive_count else NOTHING for report in reports],
         "seconds": [f"{report.seconds:.1f}" if report.seconds >= 0.5 else NOTHING for report in reports],
@@ -167,7 +168,9 @@ def _result_facts(result: PruneResult, path: Path | None, seconds: Mapping[str, 
 
 def _moved(metrics: Mapping[str, float], guard: str) -> str:
     """How far the result's predictions are from the dense model's, on both kinds of text."""
-    texts = {"kl_held_out": "held-out calibration text", "kl_guard": f"other text ({guard})"}
+    from billhook.results.result import MOVED
+
+    texts = {**MOVED, "kl_guard": f"{MOVED['kl_guard']} ({guard})"}
     told = [f"{number(metrics[name])} on {text}" for name, text in texts.items() if name in metrics]
     return f"{', '.join(told)}, in nats per token"
 

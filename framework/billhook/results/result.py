@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from billhook.plans.report import CutReport, SiteReport
 
 
+MOVED: Mapping[str, str] = {"kl_held_out": "held-out calibration text", "kl_guard": "text of another kind"}
+"""Metrics that say how far the result's predictions are from the dense model's, and on what."""
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class PruneResult:
     """The pruned model and how it came about.
@@ -93,11 +97,14 @@ class PruneResult:
         lines = [str(self.plan), f"  parameters {self._sizes()}"]
         if self.reports:
             lines.append(textwrap.indent(str(self.table()), "  "))
+        moved = [f"{self.metrics[name]:.3f} on {text}" for name, text in MOVED.items() if name in self.metrics]
+        if moved:
+            lines.append(f"  KL(dense, result) in nats per token: {', '.join(moved)}")
         return "\n".join([*lines, *(f"  seconds   {seconds:.1f}" for seconds in self._seconds())])
 
     def _repr_html_(self) -> str:
         facts = {**self.plan.facts(), "parameters": self._sizes()}
-        for name in ("objective_before", "objective_after", "seconds_total"):
+        for name in ("objective_before", "objective_after", *MOVED, "seconds_total"):
             if name in self.metrics:
                 facts[name.replace("_", " ")] = f"{self.metrics[name]:.4g}"
         return facts_html(facts) + (self.table()._repr_html_() if self.reports else "")

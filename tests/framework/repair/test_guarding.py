@@ -155,6 +155,15 @@ def test_the_run_says_how_far_the_result_is_from_the_dense_model_on_both_texts()
     )
 
 
+def test_a_printed_result_says_so_too() -> None:
+    result = prune(OTHER)
+    held_out, other = (f"{result.metrics[name]:.3f}" for name in ("kl_held_out", "kl_guard"))
+    said = (
+        f"KL(dense, result) in nats per token: {held_out} on held-out calibration text, {other} on text of another kind"
+    )
+    assert said in str(result)
+
+
 def test_a_run_without_a_guard_says_nothing_of_it() -> None:
     result = prune(OTHER, share=0.0)
     assert not {"kl_guard", "kl_held_out"} & set(result.metrics)

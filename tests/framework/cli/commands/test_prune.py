@@ -128,6 +128,19 @@ def test_without_a_word_it_does_what_a_pruner_does_without_a_word(
     assert Plan.load(tmp_path / "out") == result.plan
 
 
+def test_the_default_says_how_far_the_result_is_from_the_dense_model_on_two_kinds_of_text(
+    run: Run, checkpoint: Path, text: Path, tmp_path: Path
+) -> None:
+    arguments = ("--ratio", "0.1", "--set", "repair.held_out=0.25", "--samples", 4, "--seqlen", 16)
+    arguments = ("prune", checkpoint, *arguments, "--calibration", text, "--guard", "texts:web")
+    metrics = run(*arguments, "--out", tmp_path / "json", "--json").data["metrics"]
+    shown = run(*arguments, "--out", tmp_path / "table").out
+    held_out, other = (f"{metrics[name]:.3f}" for name in ("kl_held_out", "kl_guard"))
+    said = f"{held_out} on held-out calibration text, {other} on text of another kind (texts:web), in nats per token"
+    assert said in shown
+    assert "other text" in shown  # a column for each repair
+
+
 def test_without_a_recipe_what_is_named_stands_beside_the_default_ones(
     run: Run, checkpoint: Path, data: tuple[str, ...]
 ) -> None:
