@@ -131,8 +131,8 @@ def test_without_a_word_it_does_what_a_pruner_does_without_a_word(
 def test_the_default_says_how_far_the_result_is_from_the_dense_model_on_two_kinds_of_text(
     run: Run, checkpoint: Path, text: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--ratio", "0.1", "--set", "repair.held_out=0.25", "--samples", 4, "--seqlen", 16)
-    arguments = ("prune", checkpoint, *arguments, "--calibration", text, "--guard", "texts:web")
+    how = ("--ratio", "0.1", "--set", "repair.held_out=0.25", "--guard", "texts:web")
+    arguments = ("prune", checkpoint, *how, "--calibration", text, "--samples", 4, "--seqlen", 16)
     metrics = run(*arguments, "--out", tmp_path / "json", "--json").data["metrics"]
     shown = run(*arguments, "--out", tmp_path / "table").out
     held_out, other = (f"{metrics[name]:.3f}" for name in ("kl_held_out", "kl_guard"))
