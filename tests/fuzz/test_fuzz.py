@@ -73,10 +73,10 @@ def fuzz(read: Read, files: st.SearchStrategy[bytes], examples: int) -> None:
     @settings(max_examples=examples, deadline=None, suppress_health_check=CHECKS, database=None)
     @given(data=files)
     def run(data: bytes) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             targets.ours(lambda: read(data, Path(folder)))
-        assert time.perf_counter() - began < SECONDS
+        assert time.process_time() - began < SECONDS
 
     run()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1500 * MIB

@@ -16,7 +16,7 @@ from billhook.data.given import keep, ready_tokens
 from billhook.data.pool import Pool
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.data.self_generated import SELF, SelfGenerated, named
-from billhook.data.shipped import TEXTS, kinds_of, shipped_rows
+from billhook.data.shipped import TEXTS, kinds_of, shipped_pool
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_layout import tokenize_whole as tokenize_whole
 from billhook.data.text_source import opened
@@ -178,7 +178,7 @@ class Calibration:
             begin=self.begin,
         )
         if kinds := kinds_of(source):
-            return Pool.of_rows(shipped_rows(kinds, layout), str(source), self.seed)
+            return shipped_pool(kinds, layout, str(source), self.seed)
         found, name = opened(source, size=layout.piece, tokens=self.samples * self.seqlen)
         if isinstance(found, Corpus):
             return Pool.of_drawn(layout.drawn(found, name, count=self.samples, seed=self.seed), name)

@@ -8,6 +8,8 @@ from importlib.resources import files
 
 import attrs
 
+from billhook.data.blend import allocate
+from billhook.data.pool import Pool
 from billhook.data.text_layout import TextLayout
 from billhook.data.text_source import Document
 from billhook.data.tokens import TokenBatch, Tokens
@@ -17,14 +19,17 @@ TEXTS = "texts"
 """The source that is all of them; ``texts:web`` and the like are one kind of them."""
 
 KINDS = {
-    "encyclopedia": "encyclopedia.txt",
-    "web": "web.txt",
-    "dialogue": "dialogue.jsonl",
-    "stories": "stories.txt",
-    "code": "code.txt",
-    "languages": "languages.txt",
+    "encyclopedia": ("encyclopedia.txt", 4),
+    "web": ("web.txt", 4),
+    "dialogue": ("dialogue.jsonl", 4),
+    "stories": ("stories.txt", 1),
+    "code": ("code.txt", 1),
+    "languages": ("languages.txt", 1),
 }
-"""Kinds of text, and the file of each; ``texts/README.md`` says where they come from."""
+"""Kinds of text, the file of each, and its weight: so many rows it gives beside those of the others.
+
+``texts/README.md`` says where they come from. By weight and not by length: what a tokenizer was not made for takes it
+many tokens, so twenty short texts in other scripts would be a quarter of all rows."""
 
 BETWEEN = "\n%%\n"
 """What stands between the documents of a file of plain text."""
@@ -49,33 +54,46 @@ def kinds_of(source: object) -> tuple[str, ...]:
     return (kind,)
 
 
-def shipped_rows(kinds: Sequence[str], layout: TextLayout) -> Tokens:
-    """Rows of each kind, one kind after the other.
+def shipped_pool(kinds: Sequence[str], layout: TextLayout, name: str, seed: int) -> Pool:
+    """Rows of these kinds, by their weights, in one shuffled order.
 
-    Chats go through the tokenizer's chat template, if it has one: that is how a model that was tuned on chats sees
-    them. Kinds are laid out apart, so that no row is half a chat in its template and half a story; a kind that does
-    not fill a row is left out.
+    Kinds are laid out apart, so that no row is half a chat in its template and half a story. One that does not fill a
+    row is left out; where one has too few, the others make up for it.
 
     Raises:
         CalibrationError: none fills a row.
     """
-    parts, error = [], None
+    pools, weights, error = [], [], None
     for kind in kinds:
-        chats = kind == "dialogue" and bool(getattr(layout.tokenizer, "chat_template", None))
-        apart = attrs.evolve(layout, chat_template=layout.chat_template or chats)
         try:
-            parts.append(apart.rows(shipped(kind), f"{TEXTS}:{kind}"))
+            pools.append(Pool.of_rows(_rows(kind, layout), kind, seed))
+            weights.append(KINDS[kind][1])
         except CalibrationError as too_short:
             error = too_short
-    if error is not None and not parts:
+    if error is not None and not pools:
         raise error
-    return Tokens.from_batches([TokenBatch(part.ids, part.keep) for part in parts])
+
+    def draw(count: int) -> Tokens:
+        counts = allocate(count, weights, [pool.count for pool in pools])
+        drawn = [pool.draw(rows) for pool, rows in zip(pools, counts, strict=True) if rows]
+        rows = Tokens.from_batches([TokenBatch(part.ids, part.keep) for part in drawn])
+        return Pool.of_rows(rows, name, seed).draw(len(rows.ids))
+
+    return Pool(name=name, count=sum(pool.count or 0 for pool in pools), draw=draw)
+
+
+def _rows(kind: str, layout: TextLayout) -> Tokens:
+    """All rows of a kind. Chats go through the tokenizer's chat template, if it has one: that is how a model that was
+    tuned on chats sees them."""
+    chats = kind == "dialogue" and bool(getattr(layout.tokenizer, "chat_template", None))
+    apart = attrs.evolve(layout, chat_template=layout.chat_template or chats)
+    return apart.rows(shipped(kind), f"{TEXTS}:{kind}")
 
 
 def shipped(kind: str) -> list[Document]:
     """The documents of one of :data:`KINDS`: plain texts, or chats of messages."""
-    file = files("billhook.data").joinpath("texts", KINDS[kind])
-    text = file.read_text(encoding="utf-8")
-    if KINDS[kind].endswith(".jsonl"):
+    name, _ = KINDS[kind]
+    text = files("billhook.data").joinpath("texts", name).read_text(encoding="utf-8")
+    if name.endswith(".jsonl"):
         return [json.loads(line)["messages"] for line in text.split("\n") if line]
     return [document.strip("\n") for document in text.split(BETWEEN)]

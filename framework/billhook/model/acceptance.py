@@ -30,7 +30,8 @@ def other_head(config: PreTrainedConfig) -> str | None:
         for found in getattr(modeling_auto, mapping, {}).values():
             names.update(found if isinstance(found, tuple | list) else (found,))
     wrote = getattr(config, "architectures", None)
-    return next((str(name) for name in wrote if name in names), None) if isinstance(wrote, list) else None
+    known = (name for name in wrote if isinstance(name, str)) if isinstance(wrote, list) else ()
+    return next((name for name in known if name in names), None)
 
 
 def refuse_unprunable(model: object) -> None:

@@ -6,8 +6,8 @@ import attrs
 import pytest
 import torch
 
-from billhook import Calibration
-from billhook.data.shipped import KINDS, TEXTS, kinds_of, shipped, shipped_rows
+from billhook import Calibration, Tokens
+from billhook.data.shipped import KINDS, TEXTS, kinds_of, shipped, shipped_pool
 from billhook.data.text_layout import TextLayout
 from billhook.errors import CalibrationError
 from billhook.testing import tiny_tokenizer
@@ -18,6 +18,11 @@ def layout(*, chats: bool = False) -> TextLayout:
     if not chats:
         tokenizer.chat_template = None
     return TextLayout(tokenizer=tokenizer, seqlen=64, packing="pack", chat_template=False)
+
+
+def all_of(kind: str, layout: TextLayout) -> Tokens:
+    pool = shipped_pool((kind,), layout, kind, 0)
+    return pool.draw(pool.count or 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,7 +58,8 @@ def test_all_kinds_are_drawn_from_without_being_told() -> None:
 
 
 def test_one_kind_can_be_asked_for() -> None:
-    whole = shipped_rows(("web", "code"), layout())
+    pool = shipped_pool(("web", "code"), layout(), "two", 0)
+    whole = pool.draw(pool.count or 0)
     web, code = (
         Calibration(source=f"texts:{kind}", samples=10**6, seqlen=64).tokenize(layout().tokenizer)
         for kind in ("web", "code")
@@ -70,17 +76,28 @@ def test_an_unknown_kind_is_an_error_that_lists_them() -> None:
 def test_chats_go_through_the_chat_template_where_there_is_one() -> None:
     first = shipped("dialogue")[0]
     assert not isinstance(first, str)
-    with_one, without = (shipped_rows(("dialogue",), layout(chats=chats)) for chats in (True, False))
+    with_one, without = (all_of("dialogue", layout(chats=chats)) for chats in (True, False))
     tokenizer = tiny_tokenizer()
     templated = str(tokenizer.apply_chat_template(first, tokenize=False))
     expected = tokenizer(templated, add_special_tokens=False)["input_ids"]
-    assert with_one.ids[0].tolist() == expected[:64]
-    assert not torch.equal(with_one.ids[0], without.ids[0])
+    assert expected[:64] in with_one.ids.tolist()
+    assert expected[:64] not in without.ids.tolist()
 
 
 def test_a_kind_that_fills_no_row_is_left_out_unless_none_does() -> None:
     size = max(len(layout().tokenizer("\n\n".join(map(str, shipped("code")))).input_ids), 1)
     long = attrs.evolve(layout(), seqlen=size + 10)
-    assert len(shipped_rows(("code", "web", "encyclopedia"), long).ids) >= 1
+    assert (shipped_pool(("code", "web", "encyclopedia"), long, "three", 0).count or 0) >= 1
     with pytest.raises(CalibrationError, match="too short"):
-        shipped_rows(("code",), long)
+        shipped_pool(("code",), long, "one", 0)
+
+
+@pytest.mark.parametrize("samples", [15, 30, 64])
+def test_kinds_give_rows_by_their_weights_whatever_their_length(samples: int) -> None:
+    whole = {kind: {tuple(row) for row in all_of(kind, layout()).ids.tolist()} for kind in KINDS}
+    drawn = Calibration(samples=samples, seqlen=64).tokenize(layout().tokenizer).ids.tolist()
+    found = [sum(tuple(row) in rows for row in drawn) for rows in whole.values()]
+    assert sum(found) == samples
+    total = sum(weight for _, weight in KINDS.values())
+    for count, (_, weight) in zip(found, KINDS.values(), strict=True):
+        assert abs(count - samples * weight / total) < 1
