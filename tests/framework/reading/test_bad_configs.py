@@ -48,7 +48,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "attn_implementation": (*ANYTHING, "flash_attention_2", "flash_attention_3", "no-such-kernel"),
     "_attn_implementation": (*ANYTHING, "flash_attention_2", {"": "sdpa"}),
     "layer_types": (*ANYTHING, ["sliding_attention"] * 9, ["word"] * 4),
-    "architectures": (*ANYTHING, ["LlamaForSequenceClassification"], ["NoSuchClass"], [7], [{"a": 1}], [["LlamaForCausalLM"]]),
+    "architectures": (*ANYTHING, ["LlamaForSequenceClassification"], ["NoSuchClass"], [7], [{}], [["Llama"]]),
     "output_attentions": (True, "word"),
     "output_hidden_states": (True,),
     "return_dict": (False, "word"),
