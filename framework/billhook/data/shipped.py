@@ -19,9 +19,10 @@ TEXTS = "texts"
 """The source that is all of them; ``texts:web`` and the like are one kind of them."""
 
 KINDS = {
-    "encyclopedia": ("encyclopedia.txt", 4),
-    "web": ("web.txt", 4),
-    "dialogue": ("dialogue.jsonl", 4),
+    "encyclopedia": ("encyclopedia.txt", 6),
+    "web": ("web.txt", 6),
+    "instructions": ("instructions.jsonl", 6),
+    "dialogue": ("dialogue.jsonl", 1),
     "stories": ("stories.txt", 1),
     "code": ("code.txt", 1),
     "languages": ("languages.txt", 1),
@@ -85,7 +86,7 @@ def shipped_pool(kinds: Sequence[str], layout: TextLayout, name: str, seed: int)
 def _rows(kind: str, layout: TextLayout) -> Tokens:
     """All rows of a kind. Chats go through the tokenizer's chat template, if it has one: that is how a model that was
     tuned on chats sees them."""
-    chats = kind == "dialogue" and bool(getattr(layout.tokenizer, "chat_template", None))
+    chats = KINDS[kind][0].endswith(".jsonl") and bool(getattr(layout.tokenizer, "chat_template", None))
     apart = attrs.evolve(layout, chat_template=layout.chat_template or chats)
     return apart.rows(shipped(kind), f"{TEXTS}:{kind}")
 

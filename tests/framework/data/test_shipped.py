@@ -44,8 +44,9 @@ def test_the_texts_fill_the_default_number_of_rows() -> None:
     assert sum(sizes) > 4 * default.samples * default.seqlen
 
 
-def test_chats_take_turns_and_the_user_begins() -> None:
-    for chat in shipped("dialogue"):
+@pytest.mark.parametrize("kind", ["dialogue", "instructions"])
+def test_chats_take_turns_and_the_user_begins(kind: str) -> None:
+    for chat in shipped(kind):
         assert not isinstance(chat, str)
         assert [message["role"] for message in chat] == ["user", "assistant"] * (len(chat) // 2)
         assert all(message["content"].strip() for message in chat)
