@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Hashable
 from pathlib import Path
@@ -9,10 +10,12 @@ from types import TracebackType
 
 import attrs
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from billhook.errors import InvalidConfig
+from billhook.log import logger
 from billhook.value_kinds import refuse_other_kind, typed
 
 MIB = 2**20
@@ -48,7 +51,8 @@ class ActivationCache:
 
     A tensor goes to the first tier with room and stays there: the readers go round in a fixed order, which is
     the one pattern where evicting the least recently used entry would always miss. What is refused is
-    recomputed by the caller, so a small budget costs time, never correctness.
+    recomputed by the caller, so a small budget costs time, never correctness. Neither does a disk that is full,
+    or whose folder is gone: the tier takes nothing more, a warning says so, and the caller recomputes.
 
     Use as a context manager, or call :meth:`close`, to free memory and delete the files.
     """
@@ -61,6 +65,7 @@ class ActivationCache:
         self._sizes: dict[CacheKey, tuple[str, int]] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
+        self._disk_failed = False
 
     def put(self, key: CacheKey, tensor: Tensor, *, instead_of: str | None = None) -> bool:
         """Keep ``tensor`` (any shape, dtype and device) under ``key``; False if no tier has room.
@@ -75,9 +80,10 @@ class ActivationCache:
         while tier is None and (victim := self._latest(instead_of)) is not None:
             self.discard(victim)
             tier = self._tier_for(tensor, size)
-        if tier is None:
+        stored = None if tier is None else self._store(tensor, tier)
+        if tier is None or stored is None:
             return False
-        self._tensors[key] = self._store(tensor, tier)
+        self._tensors[key] = stored
         self._sizes[key] = (tier, size)
         self.used[tier] += size
         return True
@@ -88,7 +94,12 @@ class ActivationCache:
         if found is None:
             return None
         if isinstance(found, Path):
-            found = load_file(found)["activation"]
+            try:
+                found = load_file(found)["activation"]
+            except (OSError, SafetensorError) as error:
+                self._give_up_disk(error)
+                self.discard(key)
+                return None
         return found.to(device, non_blocking=True)
 
     def __contains__(self, key: CacheKey) -> bool:
@@ -102,7 +113,8 @@ class ActivationCache:
         tier, size = self._sizes.pop(key)
         self.used[tier] -= size
         if isinstance(found, Path):
-            found.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder goes with all that is in it in the end
+                found.unlink()
 
     def discard_kind(self, kind: str) -> None:
         """Forget every entry of a kind."""
@@ -117,6 +129,7 @@ class ActivationCache:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+        self._disk_failed = False
 
     def __enter__(self) -> ActivationCache:
         return self
@@ -130,10 +143,11 @@ class ActivationCache:
         return next((key for key in reversed(self._tensors) if key[0] == kind), None)
 
     def _tier_for(self, tensor: Tensor, size: int) -> str | None:
-        tiers = ("host", "disk") if tensor.device.type == "cpu" else ("device", "host", "disk")
+        tiers = ["host"] if tensor.device.type == "cpu" else ["device", "host"]
+        tiers += [] if self._disk_failed else ["disk"]
         return next((t for t in tiers if self.used[t] + size <= getattr(self.budget, t)), None)
 
-    def _store(self, tensor: Tensor, tier: str) -> Tensor | Path:
+    def _store(self, tensor: Tensor, tier: str) -> Tensor | Path | None:
         tensor = tensor.detach()
         if tier == "device" or (tier == "host" and tensor.device.type == "cpu"):
             whole = tensor.untyped_storage().nbytes() <= tensor.numel() * tensor.element_size()
@@ -141,9 +155,27 @@ class ActivationCache:
         if tier == "host":
             pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
             return pinned.copy_(tensor)
+        try:
+            return self._write(tensor)
+        except (OSError, SafetensorError) as error:
+            self._give_up_disk(error)
+            return None
+
+    def _write(self, tensor: Tensor) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="billhook-", dir=self.budget.folder)
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="billhook-", dir=self.budget.folder, ignore_cleanup_errors=True
+            )
         self._files += 1
         path = Path(self._folder.name) / f"{self._files}.safetensors"
-        save_file({"activation": tensor.cpu().contiguous()}, path)
+        save_file({"activation": tensor.cpu().contiguous()}, path)  # leaves nothing behind where it fails
         return path
+
+    def _give_up_disk(self, error: Exception) -> None:
+        if not self._disk_failed:
+            self._disk_failed = True
+            logger.warning(
+                "The disk tier of the activation cache takes nothing more ({}): what does not fit elsewhere is "
+                "computed again. Make room, or name another folder in CacheBudget, to save that time.",
+                str(error).removeprefix("Error while serializing: ").partition(" at path")[0],
+            )

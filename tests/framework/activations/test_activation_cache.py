@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -202,3 +206,54 @@ def test_a_gpu_tensor_spills_from_the_device_to_pinned_host_memory_to_disk(tmp_p
             assert found is not None
             assert found.device.type == "cuda"
             assert found.equal(kib(1, number).to(cuda))
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Every write beyond so many bytes of a file fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_takes_nothing_more(tmp_path: Path, logged: list[str]) -> None:
+    with ActivationCache(CacheBudget(host=KIB, disk=64 * KIB, folder=tmp_path)) as cache:
+        assert cache.put(("before",), kib(value=1)), "in memory"
+        assert cache.put(("on disk",), kib(value=2))
+        with files_of_at_most(2 * KIB):
+            assert not cache.put(("too much",), kib(4))
+        assert not cache.put(("later",), kib()), "it is not tried again and again"
+        assert ("too much",) not in cache
+        assert cache.used == {"device": 0, "host": KIB, "disk": KIB}
+        assert len(files_in(tmp_path)) == 1
+        found = cache.get(("on disk",), CPU)
+        assert found is not None
+        assert found.equal(kib(value=2))
+    (text,) = logged
+    assert "takes nothing more (I/O error: File too large (os error 27)): what does not fit elsewhere" in text
+
+
+def test_files_that_are_gone_are_as_if_never_put(tmp_path: Path, logged: list[str]) -> None:
+    with ActivationCache(CacheBudget(host=0, disk=64 * KIB, folder=tmp_path)) as cache:
+        cache.put(("a",), kib())
+        cache.put(("b",), kib())
+        (folder,) = tmp_path.iterdir()
+        shutil.rmtree(folder)
+        assert cache.get(("a",), CPU) is None
+        cache.discard(("b",))
+        assert not cache.put(("c",), kib())
+        assert cache.used["disk"] == 0
+    assert len(logged) == 1
+
+
+def test_a_folder_that_is_not_there_costs_the_tier(tmp_path: Path, logged: list[str]) -> None:
+    cache = ActivationCache(CacheBudget(host=0, disk=64 * KIB, folder=tmp_path / "none"))
+    assert not cache.put(("a",), kib())
+    assert "No such file or directory" in logged[0]
+    (tmp_path / "none").mkdir()
+    cache.close()
+    assert cache.put(("a",), kib()), "a new beginning"
+    cache.close()
