@@ -133,7 +133,7 @@ class Leaderboard:
             "hits": {},
         }
         if made is not None:
-            made.result.plan.save(self.plan_file(place))
+            made.result.plan.save(self.plan_file(place), overwrite=True)
         write(file, cell)
         return cell, None if made is None else made.result
 

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from billhook.errors import InvalidConfig
+from billhook.files.whole_file import refuse_file, write_whole
 
 if TYPE_CHECKING:
     from billhook.measures.windows import WindowDistances
+
+MARK = b"Software\0billhook"
+"""What the picture says of who drew it, as PNG writes it: by it a heat map is known again, and may be replaced."""
 
 LABELS = {"cosine": "1 − cosine", "angular": "angle in half-turns", "l2": "Euclidean distance"}
 
 
 def check_picture(file: Path) -> None:
-    """Raise :class:`InvalidConfig` if no picture can be drawn into ``file``, before anything is measured for it."""
+    """Refuse what no picture can be drawn into, before anything is measured for it. An earlier one is replaced.
+
+    Raises:
+        InvalidConfig: matplotlib is not there, or it is no name for a picture.
+        OutputExists: something else is there.
+        CheckpointError: no file can be made there.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise InvalidConfig("A heat map is drawn by matplotlib, which is not installed: pip install billhook[plot]")
     if file.suffix.lower() != ".png":
         raise InvalidConfig(f"The heat map is a PNG picture: name the file FILE.png; got {file}.")
-    if not file.absolute().parent.is_dir():
-        raise InvalidConfig(f"The heat map cannot be written: the folder {file.absolute().parent} does not exist.")
+    refuse_file(file, overwrite=True, is_ours=_is_heat_map, what="heat map")
 
 
 def draw(distances: WindowDistances, file: Path, *, title: str) -> None:
@@ -60,7 +70,11 @@ def draw(distances: WindowDistances, file: Path, *, title: str) -> None:
     axes.legend(loc="upper right")
     axes.set(title=title, xlabel="first layer of the window", ylabel="layers in the window")
     figure.colorbar(picture, ax=axes, label=LABELS[distances.metric])
-    try:
-        figure.savefig(file, dpi=120)
-    except OSError as error:
-        raise InvalidConfig(f"The heat map cannot be written to {file}: {error}") from error
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120, metadata={"Software": "billhook"})
+    write_whole(file, drawn.getvalue(), overwrite=True, what="heat map")
+
+
+def _is_heat_map(file: Path) -> bool:
+    with file.open("rb") as picture:
+        return MARK in picture.read(1024)

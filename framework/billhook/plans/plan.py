@@ -17,6 +17,7 @@ from billhook.cuts.kinds import cut_from_data, cut_to_data
 from billhook.cuts.runs import count_runs
 from billhook.data.record import CalibrationRecord, PartRecord
 from billhook.errors import InvalidPlan
+from billhook.files.whole_file import refuse_file, write_whole
 from billhook.foreign_text import harmless
 from billhook.heterogeneous.configuration_billhook import family_of
 from billhook.json_text import BadJson, content_of, parsed
@@ -172,9 +173,19 @@ class Plan:
         except cattrs.BaseValidationError as error:
             raise InvalidPlan(f"This plan is damaged: {explain(error)}.") from error
 
-    def save(self, path: str | Path) -> None:
-        """Write the JSON to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the JSON to a file: whole or not at all.
+
+        Args:
+            path: of the file; its folder must be there.
+            overwrite: whether a plan that is there may be replaced; nothing else ever is.
+
+        Raises:
+            OutputExists: something is there.
+            CheckpointError: it cannot be written; nothing is left behind.
+        """
+        refuse_file(Path(path), overwrite=overwrite, is_ours=_is_plan, what="plan")
+        write_whole(Path(path), self.to_json().encode(), overwrite=overwrite, what="plan")
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -253,3 +264,11 @@ def _public_name(name: str) -> str:
 
 
 _CONVERTER = _converter()
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        Plan.from_json(content_of(path))  # and not the record of a checkpoint, which holds more
+    except (BadJson, InvalidPlan):
+        return False
+    return True

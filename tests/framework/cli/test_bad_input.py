@@ -255,7 +255,7 @@ OTHERS = {
     "analyze model --length 0": "must be at least 1; got 0",
     "analyze model --length 7": "no windows of 7 layers in a model of 6",
     "analyze model --heatmap map.jpg": "name the file FILE.png",
-    "analyze model --heatmap no-such-folder/map.png": "does not exist",
+    "analyze model --heatmap no-such-folder/map.png": "cannot be written: No such file or directory",
     "analyze model --calibration empty.txt": "is empty",
     "evaluate model --text no-such.txt": "The text file no-such.txt does not exist",
     "evaluate model --text empty.txt": "is empty",

@@ -13,7 +13,7 @@ from tests.strategies import plans
 
 from billhook import Budget, DropLayers, Plan
 from billhook.data.record import CalibrationRecord
-from billhook.errors import InvalidPlan
+from billhook.errors import CheckpointError, InvalidPlan, OutputExists
 from billhook.plans.plan import SCHEMA, ModelIdentity
 from billhook.plans.strategy_spec import StrategySpec
 
@@ -148,6 +148,27 @@ def test_a_missing_field_is_named(field: str) -> None:
 def test_a_plan_is_saved_to_a_file_and_loaded_from_it(tmp_path: Path) -> None:
     PLAN.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == PLAN
+
+
+def test_a_plan_replaces_a_plan_if_it_may_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    record = json.dumps({"plan": json.loads(PLAN.to_json())})
+    path.write_text(record)
+    for overwrite in (False, True):
+        with pytest.raises(OutputExists, match=r"exists\. Choose another|is no plan of billhook's"):
+            PLAN.save(path, overwrite=overwrite)
+    assert path.read_text() == record
+    path.write_text(attrs.evolve(PLAN, tokens_per_batch=7).to_json())
+    with pytest.raises(OutputExists, match="exists"):
+        PLAN.save(path)
+    PLAN.save(path, overwrite=True)
+    assert Plan.load(path) == PLAN
+    assert [file.name for file in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_plan_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"The plan .* cannot be written: No such file or directory\. Choose ano"):
+        PLAN.save(tmp_path / "none" / "plan.json")
 
 
 @pytest.mark.parametrize("given", [".", "billhook.json"])

@@ -47,18 +47,23 @@ def command(
     import json
 
     from billhook.cli.taking_part import registry_with
+    from billhook.files.whole_file import refuse_file, write_whole
     from billhook.interchange.export import to_blockpruner, to_multipruner
+    from billhook.interchange.published import is_published
     from billhook.plans.plan import Plan
 
     if out is not None:
-        _refuse_existing(out, overwrite)
+        refuse_file(out, overwrite=overwrite, is_ours=is_published, what="file of this kind")
     registry = registry_with(plugin)  # before the plan, whose kinds of cut a plugin may bring
     given = Plan.load(plan)
     if to == "blockpruner":
         text = json.dumps(to_blockpruner(given))
     else:
         text = json.dumps(to_multipruner(given, _view(given, model, registry), reordered=reorder), indent=4)
-    _write(text, out)
+    if out is None:
+        typer.echo(text)
+    else:
+        write_whole(out, f"{text}\n".encode(), overwrite=overwrite, what="file")
 
 
 def _view(plan: Plan, model: str | None, registry: Registry) -> ModelView:
@@ -76,22 +81,3 @@ def _view(plan: Plan, model: str | None, registry: Registry) -> ModelView:
         refuse_other_model(plan, skeleton)
     shapes_do = not any(cut.narrowed for cut in plan.cuts)
     return opening.view_of(skeleton if skeleton is not None and shapes_do else source.model(), registry)
-
-
-def _refuse_existing(out: Path, overwrite: bool) -> None:
-    from billhook.errors import OutputExists
-
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise OutputExists(f"The output {out} exists. Choose another, or allow overwriting it (--overwrite).")
-
-
-def _write(text: str, out: Path | None) -> None:
-    from billhook.errors import CheckpointError
-
-    if out is None:
-        typer.echo(text)
-        return
-    try:
-        out.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"The file {out} cannot be written: {error}") from error

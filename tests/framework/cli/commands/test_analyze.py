@@ -73,6 +73,18 @@ def test_a_heat_map_is_a_picture(run: Run, checkpoint: Path, data: tuple[str, ..
     done = run("analyze", checkpoint, "--heatmap", file, *data)
     assert file.read_bytes().startswith(b"\x89PNG\r\n")
     assert f"heat map     {file}\n" in done.out
+    before = file.read_bytes()
+    assert run("analyze", checkpoint, "--heatmap", file, *data).code == 0, "its own picture is replaced"
+    assert file.read_bytes() == before
+
+
+def test_another_picture_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "holiday.png"
+    file.write_bytes(b"\x89PNG\r\n")
+    done = run("analyze", "no-such-model", "--heatmap", file)
+    assert done.code == 1
+    assert "is no heat map of billhook's, so it is not overwritten" in " ".join(done.err.split())
+    assert file.read_bytes() == b"\x89PNG\r\n"
 
 
 def test_a_heat_map_without_matplotlib_is_refused_before_anything_is_loaded(

@@ -111,14 +111,24 @@ def test_what_the_format_cannot_hold_is_refused_by_name(run: Run, pruned: Path) 
 
 def test_a_file_that_is_there_is_kept_unless_overwriting_is_allowed(run: Run, branches: Path, tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    file.write_text("mine")
+    file.write_text('{"1": [["attention", 0]]}')
     arguments = ("export", branches, "--to", "blockpruner", "--out", file)
     refused = run(*arguments)
     assert refused.code == 1
     assert "exists. Choose another" in refused.err
-    assert file.read_text() == "mine"
+    assert file.read_text() == '{"1": [["attention", 0]]}'
     assert run(*arguments, "--overwrite").code == 0
     assert json.loads(file.read_text())["1"] == [["mlp", 3]]
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_file_of_another_kind_is_never_replaced(run: Run, branches: Path, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    file.write_text("mine")
+    refused = run("export", branches, "--to", "blockpruner", "--out", file, "--overwrite")
+    assert refused.code == 1
+    assert "is no file of this kind of billhook's, so it is not overwritten" in " ".join(refused.err.split())
+    assert file.read_text() == "mine"
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line(run: Run, branches: Path, tmp_path: Path) -> None:
