@@ -5,7 +5,6 @@ Importing this loads neither torch nor transformers: commands import what they n
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated, cast
@@ -15,6 +14,7 @@ import typer
 from billhook.cli.commands import analyze, apply, evaluate, export, new_plugin, plugins, prune, recipes
 from billhook.cli.ending import ending
 from billhook.cli.messages import Interrupted, Messages
+from billhook.cli.streams import lossy_streams
 from billhook.errors import BillhookError, first_line, is_out_of_memory
 from billhook.version import __version__
 
@@ -51,13 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; ``arguments`` are those of the process if None.
 
     Returns:
-        The exit code: 0; 1 after an error of the library, which is told in one line on stderr; 2 when the command
-        line cannot be parsed; 130 when interrupted. Anything unexpected is raised, with its traceback, whose last line
-        names the plugin that it comes from, if it comes from one.
+        The exit code: 0; 1 after an error of the library, which is told in one line on stderr, and where the result
+        could not be printed; 2 when the command line cannot be parsed; 130 when interrupted. Anything unexpected is
+        raised, with its traceback, whose last line names the plugin that it comes from, if it comes from one.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no arrows gets a question mark, not an error
+    with lossy_streams() as losses:
+        code = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        lost = losses.stdout
+        if lost is None or isinstance(lost, BrokenPipeError):  # whoever read it has had enough
+            return code
+        with Messages() as messages:
+            messages.error(f"What the command says could not be printed: {lost.strerror}. What it does is done.")
+        return code or 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     with Messages() as messages, ending():
         try:
             code = app(

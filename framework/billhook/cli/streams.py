@@ -1,0 +1,96 @@
+"""Standard output and standard error that may fail without harm: a full disk, a reader that is gone, a lost terminal.
+
+What a command does must not end because it cannot be told. So these take whatever is written to them, and remember that
+it was lost.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+import attrs
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+@attrs.define
+class Losses:
+    """What could not be written, if anything: the first error of each stream."""
+
+    stdout: OSError | None = None
+    stderr: OSError | None = None
+
+
+class _Lossy(io.RawIOBase):
+    """A file that takes everything; after its first error it throws away."""
+
+    def __init__(self, descriptor: int, name: str, losses: Losses) -> None:
+        self._descriptor, self.name, self._losses = descriptor, name, losses
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: Buffer) -> int:
+        view = memoryview(data).cast("B")
+        if getattr(self._losses, self.name) is None:
+            try:
+                return os.write(self._descriptor, view)
+            except OSError as error:
+                setattr(self._losses, self.name, error)
+        return len(view)
+
+
+@contextmanager
+def lossy_streams() -> Iterator[Losses]:
+    """``sys.stdout`` and ``sys.stderr`` raise no error inside; what a test or a notebook has replaced already stays.
+
+    A stream that was closed before the program began is None in Python, and takes everything anyway. Its number is
+    given away, or the next file that is opened would get it, and whatever a library prints would go into that file.
+    """
+    _take_free_numbers()
+    losses, before = Losses(), (sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = _lossy(sys.stdout, "stdout", losses), _lossy(sys.stderr, "stderr", losses)
+    try:
+        yield losses
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _take_free_numbers() -> None:
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+
+
+def _lossy(stream: TextIO, name: str, losses: Losses) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
+        stream.reconfigure(errors="replace")
+        return stream
+    stream.flush()
+    raw = _Lossy(stream.fileno(), name, losses)
+    # errors: a terminal that knows no arrows gets a question mark, not an error
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=raw.isatty() or name == "stderr",
+    )
