@@ -11,6 +11,7 @@ from typing import Any
 from billhook.errors import PluginError
 from billhook.plugins.culprit import blame, culprit_of
 from billhook.plugins.origin import Origin
+from billhook.plugins.watch import look_after
 
 VETO = "billhook_before_cut"
 
@@ -58,8 +59,10 @@ def _guard(function: Callable[..., Any], hook: str, options: Mapping[str, Any], 
 
         @functools.wraps(function)
         def wrapper(*given: Any, **named: Any) -> Generator[Any, Any, Any]:
-            with _answering(hook, origin, {**dict(zip(names, given, strict=False)), **named}.get("cut")):
+            cut = {**dict(zip(names, given, strict=False)), **named}.get("cut")
+            with _answering(hook, origin, cut):
                 answer = yield from function(*given, **named)
+                look_after(hook, lambda: origin.culprit(hook, cut))
                 for each in answer if hook == VETO and options.get("wrapper") else ():
                     _refuse_no_reason(each, origin)
                 return answer
@@ -68,8 +71,10 @@ def _guard(function: Callable[..., Any], hook: str, options: Mapping[str, Any], 
 
     @functools.wraps(function)
     def plain(*given: Any, **named: Any) -> Any:
-        with _answering(hook, origin, {**dict(zip(names, given, strict=False)), **named}.get("cut")):
+        cut = {**dict(zip(names, given, strict=False)), **named}.get("cut")
+        with _answering(hook, origin, cut):
             answer = function(*given, **named)
+            look_after(hook, lambda: origin.culprit(hook, cut))
             if hook == VETO:
                 _refuse_no_reason(answer, origin)
             return answer

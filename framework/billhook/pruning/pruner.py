@@ -36,6 +36,7 @@ from billhook.plugins.registry import Registry, default_registry
 from billhook.progress import SearchProgress
 from billhook.pruning.attribution import Whereabouts, attributed
 from billhook.pruning.method import Method
+from billhook.pruning.overwriting import Overwriting
 from billhook.pruning.proposals import proposals, tell_missed
 from billhook.pruning.records import Records
 from billhook.pruning.refusals import (
@@ -179,7 +180,7 @@ class Pruner:
         refuse_layers(self.selector, budget)
         with attributed(registry, where), opened(self.journal) as journal:
             run = _Run(attrs.evolve(self, journal=journal), registry, model, where)
-            with run.news:
+            with run.news, run.overwriting.by_hooks():
                 return run(tokenizer, Calibration.of(calibration), budget)
 
 
@@ -196,6 +197,7 @@ class _Run:
         self.records = Records(
             registry, self.method, self.dense, pruner.tokens_per_batch or TOKENS_PER_BATCH, recipe=pruner.recipe
         )
+        self.overwriting = Overwriting(model, self.method, registry, where)
         self.repairer = Repairer(self.method.estimator, self.method.merger)
         self.final = FinalRepairs(self.repairer, self.method.repair)
         self.guard: Tokens | None = None
@@ -260,6 +262,7 @@ class _Run:
             began = time.perf_counter()
             self.where.phase, self.where.cut = "selecting", None
             cut = next(cuts, None)
+            self.overwriting.refuse("selector", "objective", "estimator", "merger")
             selected = time.perf_counter()
             self._clock("seconds_selecting", selected - began)
             if cut is None:
@@ -280,7 +283,9 @@ class _Run:
         placed = Placed.of(cut, state.model)
         linear_map, figures = self._solve(state, placed)
         self.hook.billhook_after_estimate(state=state, cut=cut, linear_map=linear_map)
+        self.overwriting.refuse("estimator")
         self.method.merger.merge_placed(placed, linear_map)
+        self.overwriting.refuse("merger")
         state.model.adopt(placed.after)
         state.record(cut)
         figures = attrs.evolve(figures, score=state.scores.get(cut, math.nan), seconds=time.perf_counter() - began)
@@ -314,6 +319,7 @@ class _Run:
             self._measure(state, "objective_before_closing")
         searched_all = state.tokens.ids.shape == tokens.ids.shape
         self.final.make(state, None if searched_all else lambda: self._state(tokens))
+        self.overwriting.refuse("estimator", "merger")
         self._clock("seconds_repairing", time.perf_counter() - began)
 
     def _state(self, tokens: Tokens, journal: Journal | None = None, *, on_trial: bool = False) -> PruningState:
@@ -345,6 +351,7 @@ class _Run:
         if state.objective is not None:
             self.where.phase = "scoring"
             self.metrics[name] = score(state, state.objective)
+            self.overwriting.refuse("objective")
             if not state.cuts and not math.isfinite(self.metrics[name]):
                 raise NotFinite(f"By the objective {state.objective!r} the dense model's logits are")
 
