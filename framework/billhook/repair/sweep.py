@@ -79,6 +79,6 @@ def _solve(
     finally:
         regression.close()
     if figures.helps:
-        repairer.merger.put(state.model, site, linear_map)
+        repairer.merger.put_finite(state.model, site, linear_map)
         state.refresh()
     return attrs.evolve(figures, made=figures.helps)

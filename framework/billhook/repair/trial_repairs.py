@@ -127,7 +127,7 @@ class TrialRepairs(Trials):
         version = plain.changes.get(site.layer)
         if version is None:
             version = LayerVersion(copy_of(view.layer(site.layer)), {})
-        self._repairer.merger.put(view.with_layer(site.layer, version.module), site, linear_map)
+        self._repairer.merger.put_finite(view.with_layer(site.layer, version.module), site, linear_map)
         return attrs.evolve(plain, changes={**plain.changes, site.layer: version}, repair=linear_map)
 
     def _forget_stale(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from billhook.cuts.placed import Placed
 from billhook.errors import CannotMerge, PluginError
+from billhook.model.writer import all_finite
 from billhook.regression.regression import Regressor  # at run time: what resolves the annotations of a merger needs it
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Merger(abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in ("merge", "merge_placed"):
+        for name in ("merge", "merge_placed", "put_finite"):
             if name in vars(cls):
                 raise PluginError(
                     f"The merger {cls.__name__} has a {name} of its own, which would not be called: how a cut is made "
@@ -77,7 +78,7 @@ class Merger(abc.ABC):
 
         Raises:
             InvalidCut: the cut does not fit the model.
-            CannotMerge: nothing survives before the cut; else as :meth:`put`.
+            CannotMerge: nothing survives before the cut; a weight would overflow in its dtype; else as :meth:`put`.
             ShapeMismatch: as :meth:`put`.
         """
         placed = Placed.of(cut, view)
@@ -95,11 +96,29 @@ class Merger(abc.ABC):
             linear_map: what :meth:`put` takes; None for no repair, which changes nothing.
 
         Raises:
-            CannotMerge: nothing survives before the cut; or the architecture cannot express the map.
+            CannotMerge: nothing survives before the cut; the architecture cannot express the map; or a weight would
+                overflow.
             ShapeMismatch: the map does not go from the regressor's width to the stream's width.
         """
         if linear_map is None:
             return
         if placed.site is None:
             raise CannotMerge(f"{placed.cut} has nothing before it that could take a map.")
-        self.put(placed.after, placed.site, linear_map)
+        self.put_finite(placed.after, placed.site, linear_map)
+
+    @final
+    def put_finite(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
+        """:meth:`put`, and look at what it made: weights in 16 bits hold less than the float64 of a map.
+
+        Raises:
+            CannotMerge: a weight of the donor's layer would be infinite in its dtype; else as :meth:`put`.
+            ShapeMismatch: as :meth:`put`.
+        """
+        self.put(view, site, linear_map)
+        for name, weight in view.layer(site.layer).named_parameters():
+            if weight.is_floating_point() and not all_finite(weight):
+                raise CannotMerge(
+                    f"{self!r} cannot put the map at layer {site.layer} {site.branch}: {name} overflows in "
+                    f"{weight.dtype}. Load the model in bfloat16 or float32 (--dtype), or repair more gently (the "
+                    f"estimator 'ridge')."
+                )
