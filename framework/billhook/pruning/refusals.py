@@ -41,12 +41,13 @@ def refuse_unmergeable(view: ModelView, method: Method) -> None:
 
 
 def refuse_unweighted(method: Method) -> None:
-    """Raise :class:`InvalidConfig` for weights of tokens with an estimator that reads rows: rows carry none."""
-    if method.estimator.needs is Needs.ROWS and method.repair.weights != "equal":
+    """Raise :class:`InvalidConfig` for weights of tokens with an estimator that reads rows and not their weights."""
+    heeds = method.estimator.needs is not Needs.ROWS or method.estimator.weighs_rows
+    if not heeds and method.repair.weights != "equal":
         raise InvalidConfig(
             f"Repair(weights={method.repair.weights!r}) would do nothing: the estimator {method.estimator!r} reads "
-            f"rows, which carry no weights. Leave the weights 'equal' (repair.weights=equal), or use an estimator that "
-            f"reads moments, such as 'least-squares' or 'ridge'."
+            f"rows, and does not say that it heeds their weights (weighs_rows = True). Leave the weights 'equal' "
+            f"(repair.weights=equal), or use an estimator that reads moments, such as 'least-squares' or 'ridge'."
         )
 
 

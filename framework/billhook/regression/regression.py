@@ -23,13 +23,15 @@ class Rows:
         x: the regressor, ``[tokens, d_in]``: what the donor branch adds to the stream, or what its writer reads.
         residual: what should be added instead, ``[tokens, d_out]``: target stream minus ``skip``.
         skip: the stream without the donor's addition, ``[tokens, d_out]``; the target is ``skip + residual``.
+        weights: what the error of each token counts, ``[tokens]`` float64, not negative; None for 1 each.
 
-    All of one dtype (float32, or the model's own when they come from a cache) and on one device.
+    All but the weights of one dtype (float32, or the model's own when they come from a cache) and on one device.
     """
 
     x: Tensor
     residual: Tensor
     skip: Tensor
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -40,16 +42,28 @@ class Rows:
         return self.skip + self.residual
 
     def __getitem__(self, index: slice | Tensor) -> Rows:
-        return Rows(self.x[index], self.residual[index], self.skip[index])
+        weights = None if self.weights is None else self.weights[index]
+        return Rows(self.x[index], self.residual[index], self.skip[index], weights)
 
     def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Rows:
-        """On another device, in another dtype."""
-        return Rows(*(t.to(device=device, dtype=dtype) for t in (self.x, self.residual, self.skip)))
+        """On another device, in another dtype; weights stay float64."""
+        weights = None if self.weights is None else self.weights.to(device=device)
+        x, residual, skip = (t.to(device=device, dtype=dtype) for t in (self.x, self.residual, self.skip))
+        return Rows(x, residual, skip, weights)
+
+    @property
+    def counts(self) -> Tensor:
+        """The weights, ``[tokens]`` float64; ones where there are none."""
+        if self.weights is None:
+            return torch.ones(len(self), dtype=torch.float64, device=self.x.device)
+        return self.weights
 
 
 def concatenate(parts: list[Rows]) -> Rows:
-    """The rows of all parts, in order; at least one part."""
-    return Rows(*(torch.cat([getattr(p, name) for p in parts]) for name in ("x", "residual", "skip")))
+    """The rows of all parts, in order; at least one part. Weighted if any part is."""
+    weights = None if all(p.weights is None for p in parts) else torch.cat([p.counts for p in parts])
+    x, residual, skip = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "residual", "skip"))
+    return Rows(x, residual, skip, weights)
 
 
 Regressor = Literal["output", "inner"]
@@ -124,6 +138,7 @@ class TensorRegression(Regression):
         prior: Tensor | None = None,
         held_out: int = 0,
         guard: Rows | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         """
         Args:
@@ -134,6 +149,7 @@ class TensorRegression(Regression):
                 an output, and the prior the identity (zero between different widths).
             held_out: so many of the last rows are not to be fitted to.
             guard: rows of another kind of text, of the same widths.
+            weights: what the error of each token counts, ``[tokens]``, not negative; 1 each if None.
 
         Raises:
             ShapeMismatch: the shapes disagree.
@@ -148,18 +164,17 @@ class TensorRegression(Regression):
         if prior is not None and prior.shape != shape:
             raise ShapeMismatch(f"The prior must be {list(shape)}, as the map; got {list(prior.shape)}.")
         count = len(x) - held_out
-        self.all_rows, aside = (
-            Rows(x[part], residual[part], skip[part]) for part in (slice(count), slice(count, None))
-        )
+        whole = Rows(x, residual, skip, None if weights is None else weights.to(device=x.device, dtype=torch.float64))
+        self.all_rows, aside = whole[:count], whole[count:]
         self.regressor = "output" if prior is None else "inner"
         self._prior = torch.eye(*shape) * (shape[0] == shape[1]) if prior is None else prior
         self._moments = Moments.empty(x.shape[1], residual.shape[1], x.device)
-        self._moments.add(self.all_rows.x, self.all_rows.residual)
+        self._moments.add(self.all_rows.x, self.all_rows.residual, self.all_rows.weights)
         self._held_out = Moments.empty(x.shape[1], residual.shape[1], x.device)
-        self._held_out.add(aside.x, aside.residual)
+        self._held_out.add(aside.x, aside.residual, aside.weights)
         self._guard = None if guard is None else Moments.empty(x.shape[1], residual.shape[1], x.device)
         if self._guard is not None and guard is not None:
-            self._guard.add(guard.x, guard.residual)
+            self._guard.add(guard.x, guard.residual, guard.weights)
 
     @property
     def d_in(self) -> int:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from billhook.regression.massive import massive_rows
 from billhook.regression.moments import Moments
 from billhook.regression.regression import Regression, Regressor, Rows, concatenate
 from billhook.repair.present_target import reached, undone
-from billhook.repair.site_moments import SiteMoments, Split, site_rows, split
+from billhook.repair.site_moments import SiteMoments, Split, site_rows, split, token_weights
 
 if TYPE_CHECKING:
     from billhook.activations.flow import Walk
@@ -110,8 +111,13 @@ class StreamedRegression(Regression):
         return self._massive
 
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
-        """Cached rows, in the model's dtype; computed again where the cache had no room."""
+        """Cached rows, in the model's dtype; computed again where the cache had no room. Weights are those of the
+        moments, but for the rounding of the rows."""
         self.moments()
+        for rows in self._in_batches(tokens):
+            yield attrs.evolve(rows, weights=token_weights(rows, self._state.repair.weights))
+
+    def _in_batches(self, tokens: int) -> Iterator[Rows]:
         rest: list[Rows] = []
         for index in range(len(self._state.flow.batches)):
             rest.append(self._cached(index) or self._compute(index).fit.to(dtype=self._state.dense.dtype))

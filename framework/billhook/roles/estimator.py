@@ -27,9 +27,15 @@ class Estimator(abc.ABC):
 
     Options belong to the constructor, data to the call. Subclasses are final attrs classes (frozen), so that
     equality, ``repr`` and JSON come from their options.
+
+    Attributes:
+        needs: what is collected for it.
+        weighs_rows: whether one that reads rows heeds their ``weights``. Where it does not, tokens cannot be weighted
+            (:attr:`billhook.Repair.weights`); moments are weighted already.
     """
 
     needs: ClassVar[Needs] = Needs.MOMENTS
+    weighs_rows: ClassVar[bool] = False
 
     @abc.abstractmethod
     def estimate(self, regression: Regression) -> LinearMap | None:

@@ -31,10 +31,12 @@ class Cosine(Estimator):
             see the length of ``X T``, and gradients hardly change it.
 
     Starts at what changes nothing. Rows whose target is zero have no direction and are left out. Deterministic: batches
-    come in a fixed order. The estimator ``cosine-irls`` goes to the minimum of the same loss without a gradient.
+    come in a fixed order. Of weighted tokens it takes the weighted mean. The estimator ``cosine-irls`` goes to the
+    minimum of the same loss without a gradient.
     """
 
     needs: ClassVar[Needs] = Needs.ROWS
+    weighs_rows: ClassVar[bool] = True
 
     form: Form = "approximate"
     learning_rate: float = 1e-4
@@ -61,7 +63,7 @@ class Cosine(Estimator):
         optimizer = torch.optim.Adam([weight], lr=self.learning_rate)
         mean = float("nan")
         for _ in range(self.epochs):
-            total, count = 0.0, 0
+            total, count = 0.0, 0.0
             for rows in regression.batches(self.batch_tokens):
                 loss, used = self._summed_loss(rows, weight)
                 if used == 0:
@@ -73,15 +75,17 @@ class Cosine(Estimator):
             mean = mean_loss(total, count)
         return mean
 
-    def _summed_loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, int]:
-        """Sum of ``1 − cos`` over the rows that have a direction, and how many those are."""
+    def _summed_loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, float]:
+        """Sum of ``1 − cos`` over the rows that have a direction, and what those count."""
         mapped, wanted = compared(rows.to(dtype=torch.float32, device=weight.device), weight, self.form)
         lengths = mapped.detach().square().sum(-1)
         # without this, rows of zeros (a gap that changed nothing) would give NaN gradients
         alive = (wanted.square().sum(-1) > 0) & (lengths != 0)
         mapped, wanted = mapped[alive], wanted[alive]
         # the second sum is 0, or NaN when lengths have left float32's range, where the cosine would silently be 0
-        return (1 - cosine_similarity(mapped, wanted, dim=-1)).sum() + (0 * lengths).sum(), len(wanted)
+        losses = 1 - cosine_similarity(mapped, wanted, dim=-1)
+        counts = rows.counts.to(weight.device)[alive]
+        return (losses * counts.to(losses)).sum() + (0 * lengths).sum(), float(counts.sum())
 
     def _penalty(self, weight: Tensor) -> Tensor:
         return self.l1 * weight.abs().mean() + self.l2 * weight.square().mean()

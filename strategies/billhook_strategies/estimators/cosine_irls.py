@@ -31,10 +31,11 @@ class CosineIRLS(Estimator):
 
     Starts at what changes nothing, and keeps that where the data determine nothing. The approximate loss does not see
     the length of ``X T``: its result is scaled by the factor that fits best in least squares. Rows whose target is zero
-    have no direction and are left out. Deterministic.
+    have no direction and are left out. Of weighted tokens it takes the weighted mean. Deterministic.
     """
 
     needs: ClassVar[Needs] = Needs.ROWS
+    weighs_rows: ClassVar[bool] = True
 
     form: Form = "approximate"
     epochs: int = 10
@@ -49,12 +50,13 @@ class CosineIRLS(Estimator):
         """Solve over cached rows; predictions in float32, sums and solutions in float64."""
         weight, loss = start(regression), float("nan")
         for _ in range(self.epochs):
-            sums, total = Moments.empty(regression.d_in, regression.d_out, weight.device), 0.0
+            sums, total, count = Moments.empty(regression.d_in, regression.d_out, weight.device), 0.0, 0.0
             for rows in regression.batches(self.batch_tokens):
                 rows = rows.to(dtype=torch.float32, device=weight.device)
-                total += add_surrogate(sums, rows, weight, form=self.form)
-            loss = mean_loss(total, sums.token_count)
-            weight.copy_(minimum(sums, weight, l2=self.l2))
+                part, counted = add_surrogate(sums, rows, weight, form=self.form)
+                total, count = total + part, count + counted
+            loss = mean_loss(total, count)
+            weight.copy_(minimum(sums, weight, l2=self.l2, count=count))
         logger.trace("cosine loss {:.5f} before the last of {} solutions", loss, self.epochs)
         rescale = self.form == "approximate"
         return finished(regression, weight, loss, rescale=rescale, way_out="'cosine', or 'least-squares'")

@@ -46,7 +46,7 @@ def compared(rows: Rows, weight: Tensor, form: Form) -> tuple[Tensor, Tensor]:
     return (mapped + rows.skip, rows.target) if form == "exact" else (mapped, rows.residual)
 
 
-def mean_loss(total: float, count: int) -> float:
+def mean_loss(total: float, count: float) -> float:
     """``total / count``; raises :class:`SingularProblem` when no row had a direction."""
     if count == 0:
         raise SingularProblem("No token has a direction to learn: the gap changes nothing, or all is padding.")

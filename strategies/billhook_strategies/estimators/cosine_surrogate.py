@@ -21,7 +21,7 @@ LEAST_COSINE = 0.1
 """The weight of rows that point elsewhere is as if they had this cosine: at 0 or below the square has no minimum."""
 
 
-def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, form: Form) -> float:
+def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, form: Form) -> tuple[float, float]:
     """Add rows to the moments of the problem to be solved next; rows without a direction are left out.
 
     Args:
@@ -31,7 +31,7 @@ def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, form: Form) -> f
         form: what is compared: what is added to the stream, or the whole stream.
 
     Returns:
-        The sum of their cosine losses at ``weight``.
+        The sum of their cosine losses at ``weight``, each times what its token counts; and the sum of what they count.
     """
     base = rows.skip if form == "exact" else torch.zeros_like(rows.skip)
     wanted, present = rows.residual + base, rows.x @ weight + base
@@ -43,12 +43,13 @@ def add_surrogate(sums: Moments, rows: Rows, weight: Tensor, *, form: Form) -> f
     # powers of two keep products of bfloat16 numbers exact; any weight will do
     weights = power_of_two(cosine.clamp_min(LEAST_COSINE).double() / length.double().square()).squeeze(1)
     gradient = (cosine * p / length - direction) / length
-    sums.add(rows.x[alive], p - gradient / weights[:, None].to(p) - base[alive], weights)
-    return float((1 - cosine).sum())
+    counts = rows.counts.to(p.device)[alive]
+    sums.add(rows.x[alive], p - gradient / weights[:, None].to(p) - base[alive], weights * counts)
+    return float(((1 - cosine.squeeze(1)).double() * counts).sum()), float(counts.sum())
 
 
-def minimum(sums: Moments, weight: Tensor, *, l2: float) -> Tensor:
-    """Where the surrogate and ``l2·mean T²`` are least, ``[d_in, d_out]`` float64.
+def minimum(sums: Moments, weight: Tensor, *, l2: float, count: float) -> Tensor:
+    """Where the surrogate and ``l2·mean T²`` are least, ``[d_in, d_out]`` float64; ``count`` is what its tokens count.
 
     Directions that the data do not determine keep what ``weight`` says.
 
@@ -56,5 +57,5 @@ def minimum(sums: Moments, weight: Tensor, *, l2: float) -> Tensor:
         SingularProblem: a sum is not finite.
     """
     refuse_not_finite(sums)
-    penalty = 2 * l2 * sums.token_count / weight.numel()  # the loss is a mean, the moments are sums
+    penalty = 2 * l2 * count / weight.numel()  # the loss is a mean, the moments are sums
     return minimise(sums, weight.to(sums.xx) if l2 == 0 else torch.zeros_like(sums.xr), penalty)

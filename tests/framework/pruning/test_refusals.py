@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import ClassVar, get_args
 
-from billhook import Budget, Pruner, Repair
+import attrs
+import pytest
+import torch
+
+from billhook import Budget, Estimator, LinearMap, Needs, Pruner, Regression, Repair
 from billhook.errors import InvalidConfig
-from billhook.testing import tiny_model
+from billhook.plans.repair import Weights
+from billhook.testing import tiny_model, tiny_tokens
+
+
+@attrs.frozen
+class FirstRow(Estimator):
+    """Reads rows, and not their weights."""
+
+    needs: ClassVar[Needs] = Needs.ROWS
+
+    def estimate(self, regression: Regression) -> LinearMap:
+        """A map of the right shape."""
+        return LinearMap(next(iter(regression.batches())).x[0, 0] * regression.prior)
+
+
+@pytest.mark.parametrize("weights", ["stream", "residual"])
+def test_weights_of_tokens_are_refused_where_the_estimator_does_not_say_that_it_heeds_them(weights: Weights) -> None:
+    pruner = Pruner(
+        selector="short-gpt", estimator=FirstRow(), merger="fold", repair=Repair(when="winner", weights=weights)
+    )
+    with pytest.raises(InvalidConfig, match=f"{weights}.*would do nothing.*FirstRow.*weighs_rows = True"):
+        pruner.prune(tiny_model("llama"), budget=Budget(layers=1))
 
 
 @pytest.mark.parametrize("estimator", ["cosine", "cosine-irls"])
-@pytest.mark.parametrize("weights", ["stream", "residual"])
-def test_weights_of_tokens_are_refused_where_the_estimator_reads_rows_that_carry_none(
-    estimator: str, weights: str
-) -> None:
-    pruner = Pruner(
-        selector="short-gpt",
-        estimator=estimator,
-        merger="fold",
-        repair=Repair(when="winner", weights=weights),  # type: ignore[arg-type] # of the Literal
-    )
-    with pytest.raises(InvalidConfig, match=f"{weights}.*would do nothing.*Cosine.*least-squares"):
-        pruner.prune(tiny_model("llama"), budget=Budget(layers=1))
+def test_weights_of_tokens_change_what_built_ins_that_read_rows_find(estimator: str) -> None:
+    found = []
+    for weights in get_args(Weights):
+        repair = Repair(when="winner", weights=weights)
+        pruner = Pruner(selector="short-gpt", estimator=estimator, merger="fold", repair=repair)
+        result = pruner.prune(tiny_model("llama"), calibration=tiny_tokens(), budget=Budget(layers=1))
+        found.append(torch.cat([parameter.detach().flatten() for parameter in result.model.parameters()]))
+    assert not any(one.equal(other) for one, other in ((found[0], found[1]), (found[0], found[2])))
 
 
 @pytest.mark.parametrize("selector", ["channels", "heads", "multi-pruner", "mixed", "curvature"])

@@ -92,3 +92,24 @@ def test_shapes_that_disagree_are_refused(x: tuple[int, ...], residual: tuple[in
 def some_pair() -> tuple[torch.Tensor, torch.Tensor]:
     rows = some()
     return rows.x, rows.residual
+
+
+def test_weights_go_with_their_rows() -> None:
+    rows, plain = some(10), some(4)
+    weighted = Rows(rows.x, rows.residual, rows.skip, torch.arange(10.0).double())
+    assert weighted[torch.tensor([7, 0])].counts.tolist() == [7, 0]
+    assert weighted.to(dtype=torch.bfloat16).counts.dtype == torch.float64
+    assert plain.counts.tolist() == [1] * 4
+    assert concatenate([plain, weighted]).counts.tolist() == [1] * 4 + list(range(10))
+    assert concatenate([plain, plain]).weights is None
+
+
+def test_weighted_rows_give_the_moments_of_rows_that_come_as_often() -> None:
+    rows = some(10)
+    often = torch.tensor([1, 2, 0, 3, 1, 1, 2, 1, 1, 4])
+    again = rows[torch.arange(10).repeat_interleave(often)]
+    ours = TensorRegression(rows.x, rows.residual, rows.skip, weights=often).moments()
+    theirs = TensorRegression(again.x, again.residual, again.skip).moments()
+    assert torch.allclose(ours.xx, theirs.xx)
+    assert torch.allclose(ours.xr, theirs.xr)
+    assert ours.weight == theirs.weight

@@ -95,7 +95,7 @@ def test_a_surrogate_that_is_not_finite_is_an_error() -> None:
     sums = Moments.empty(8, 8)
     add_surrogate(sums, rows, torch.full((8, 8), 1e38), form="exact")
     with pytest.raises(SingularProblem, match="not finite"):
-        minimum(sums, torch.eye(8), l2=0)
+        minimum(sums, torch.eye(8), l2=0, count=8)
 
 
 def test_the_penalty_is_the_mean_square_of_the_entries() -> None:

@@ -201,8 +201,8 @@ class _Trial:
             self._require_recovered(regression, truth, law)
 
     def weights(self) -> None:
-        if self.estimator.needs is Needs.ROWS:
-            return  # rows carry no weights
+        if self.estimator.needs is Needs.ROWS and not self.estimator.weighs_rows:
+            return  # it says so, and is refused where there are any
         ours, copies = (self.ask(problems.weighted(copies=copies)) for copies in (False, True))
         law = "a token of weight 2 must count as the same token twice"
         require((ours is None) == (copies is None), self.estimator, law)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from billhook.regression.linear_map import LinearMap
-from billhook.regression.moments import Moments
 from billhook.regression.regression import Rows, TensorRegression
 from billhook.testing.samples.planted import Structure, planted_problem, random_map
 
@@ -107,16 +106,8 @@ def weighted(*, copies: bool) -> TensorRegression:
         twice = torch.arange(len(rows)).repeat_interleave(weights.long())
         rows = rows[twice]
         return TensorRegression(rows.x, rows.residual, rows.skip)
-    return _weigh(TensorRegression(rows.x, rows.residual, rows.skip), weights)
+    return TensorRegression(rows.x, rows.residual, rows.skip, weights=weights)
 
 
 def _noise(like: Tensor, seed: int = 4) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=like.dtype)
-
-
-def _weigh(regression: TensorRegression, weights: Tensor) -> TensorRegression:
-    rows = regression.all_rows
-    moments = Moments.empty(regression.d_in, regression.d_out)
-    moments.add(rows.x, rows.residual, weights)
-    regression._moments = moments
-    return regression
