@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 from billhook.errors import CheckpointError, OutputExists
-from billhook.files.lock import why_not_plain
+from billhook.files.lock import Lock, Locked, why_not_plain
 from billhook.files.renaming import rename_new
 from billhook.files.syncing import sync_folder
+from billhook.log import logger
 
 
 def refuse_file(path: Path, *, overwrite: bool, is_ours: Callable[[Path], bool], what: str) -> None:
@@ -30,7 +32,7 @@ def refuse_file(path: Path, *, overwrite: bool, is_ours: Callable[[Path], bool],
     try:
         there = path.lstat()
     except FileNotFoundError:
-        _try_name(path, what)
+        _try_place(path, what)
         return
     except OSError as error:
         raise _unwritable(path, what, error) from error
@@ -45,35 +47,59 @@ def refuse_file(path: Path, *, overwrite: bool, is_ours: Callable[[Path], bool],
 def write_whole(path: Path, content: bytes, *, overwrite: bool, what: str) -> None:
     """Write a file that :func:`refuse_file` did not refuse: to a draft beside its place, which is then renamed.
 
+    A draft that a killed process has left for this place is deleted first.
+
     Raises:
         OutputExists: something has appeared there meanwhile.
         CheckpointError: it cannot be written; nothing is left behind.
     """
-    draft = path.absolute().parent / f".billhook-{secrets.token_hex(4)}.partial"
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        draft = _draft(path)
+    except OSError as error:
+        raise _unwritable(path, what, error) from error
+    try:
+        _write(draft.fd, content)
+        if os.name == "nt":
+            draft.close()  # Windows renames no open files
         if overwrite:
-            draft.replace(path)
+            draft.path.replace(path)
         else:
-            rename_new(draft, path)
+            rename_new(draft.path, path)
     except FileExistsError as error:
         raise OutputExists(f"The output {path} appeared meanwhile, and is left alone. Choose another.") from error
     except OSError as error:
         raise _unwritable(path, what, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+        draft.remove()  # if it is still where it was
+        draft.close()
     sync_folder(path.absolute().parent)
 
 
-def _try_name(path: Path, what: str) -> None:
-    """Make the file and delete it again: the one way to know that it can be made."""
+def _draft(path: Path) -> Lock:
+    """A new file beside ``path``, locked by us; those that dead processes have left there for it are deleted.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder, mark = path.absolute().parent, hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    for left in folder.glob(f".billhook-{mark}-????????.partial"):
+        with contextlib.suppress(Locked, OSError):
+            Lock(left).remove()
+            logger.info("{}, which a run that was killed has left, is deleted", left)
+    return Lock(folder / f".billhook-{mark}-{secrets.token_hex(4)}.partial")
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def _try_place(path: Path, what: str) -> None:
+    """Make a draft and delete it again: the one way to know that a file can be made there."""
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        path.unlink()
+        _draft(path).remove()
     except OSError as error:
         raise _unwritable(path, what, error) from error
 
