@@ -77,7 +77,13 @@ def _owner_of_frame(frame: FrameType, registry: Registry) -> Culprit | None:
             name = registry.offered_as(role, cls)
             called = f"({cls.__module__}.{cls.__qualname__})" if name is None else name
             owner = owner_of(cls) if name is None else registry.owner_of(name)
-            return Culprit(what=f"{code.co_name} of the {role} {called}", owner=owner)
+            return Culprit(what=f"{_method(frame)}the {role} {called}", owner=owner)
     if issubclass(cls, Cut):
-        return Culprit(what=f"{code.co_name} of the kind of cut {cls.kind!r}", owner=owner_of(cls))
+        return Culprit(what=f"{_method(frame)}the kind of cut {cls.kind!r}", owner=owner_of(cls))
     return None
+
+
+def _method(frame: FrameType) -> str:
+    """``select of``; nothing for a function of billhook's own that was handed the strategy."""
+    ours = str(frame.f_globals.get("__name__", "")).partition(".")[0] in OURS
+    return "" if ours else f"{frame.f_code.co_name} of "

@@ -33,6 +33,10 @@ class LinearMap:
                 f"A LinearMap is a weight [d_in, d_out] and a bias [d_out]; got {list(self.weight.shape)} and {bias}."
             )
 
+    def detached(self) -> LinearMap:
+        """The same numbers, without the graph that a gradient would go back through."""
+        return LinearMap(self.weight.detach(), None if self.bias is None else self.bias.detach(), self.notes)
+
     def check_width(self, d_model: int) -> None:
         """Raise :class:`ShapeMismatch` unless the map goes from ``d_model`` columns to ``d_model``."""
         if self.weight.shape != (d_model, d_model):

@@ -83,7 +83,7 @@ class Repairer:
         if linear_map is None:
             return None
         refuse_no_map(self.estimator, linear_map, regression)
-        return guarded(regression, linear_map)
+        return guarded(regression, linear_map.detached())
 
     def _known(self, state: PruningState, site: RepairSite | None) -> LinearMap | None:
         """The map of an estimator that needs no data; None where no layer could carry it."""

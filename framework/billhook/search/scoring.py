@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from billhook.errors import CalibrationError
+from billhook.errors import CalibrationError, PluginError
 from billhook.evaluation.loss import logit_tokens
 from billhook.roles.objective import Objective, Predictions
 
@@ -35,7 +36,7 @@ def score(state: PruningState, objective: Objective) -> float:
         dense = functools.partial(state.dense_final_stream, index)
         total += losses(state.flow.runner, objective, [stream], batch, dense)[0]
         count += predicted_count(batch)
-    return objective.value(total / require_predictions(count))
+    return value_of(objective, total / require_predictions(count))
 
 
 def losses(
@@ -60,8 +61,24 @@ def losses(
         part = slice(start, start + size)
         dense_logits = functools.cache(functools.partial(_logits_of, runner, reference, part))
         for number, tokens in enumerate(entering):
-            totals[number] += objective.loss(Predictions(runner.logits(tokens[part]), labels[part], dense_logits))
+            predictions = Predictions(runner.logits(tokens[part]), labels[part], dense_logits)
+            totals[number] += _number(objective, "loss", objective.loss(predictions))
     return totals
+
+
+def value_of(objective: Objective, mean: float) -> float:
+    """What the objective makes of a mean loss.
+
+    Raises:
+        PluginError: it is no number.
+    """
+    return _number(objective, "value", objective.value(mean))
+
+
+def _number(objective: Objective, method: str, answer: object) -> float:
+    if isinstance(answer, Real) or (isinstance(answer, Tensor) and answer.numel() == 1 and not answer.is_complex()):
+        return float(answer)
+    raise PluginError(f"The {method} of the objective {objective!r} must be one number; got {answer!r}.")
 
 
 def _logits_of(runner: Runner, reference: Callable[[], Tensor], part: slice) -> Tensor:

@@ -19,7 +19,7 @@ from billhook.errors import InvalidConfig, InvalidJournal
 from billhook.plans.journal import Decision
 from billhook.progress import SearchProgress
 from billhook.search.candidate_streams import CandidateStreams
-from billhook.search.scoring import losses, predicted_count, require_predictions
+from billhook.search.scoring import losses, predicted_count, require_predictions, value_of
 
 if TYPE_CHECKING:
     from billhook.activations.runner import OpenBatch
@@ -154,7 +154,7 @@ class Search:
         winner = step.best_first()[0]
         self._last = {c.cut: step.total(c) for c in candidates}
         self._seconds_per_step = time.perf_counter() - step.began
-        return Decision(cut=winner.cut, score=self._objective.value(step.total(winner) / self._count))
+        return Decision(cut=winner.cut, score=value_of(self._objective, step.total(winner) / self._count))
 
     def _score_exactly(self, step: _Step) -> None:
         """All data for every candidate that can still win; the probable winner of the last step first."""
@@ -215,7 +215,7 @@ class Search:
                 candidates=len(step.candidates),
                 candidates_left=len(step.left),
                 best=str(leader.cut) if seen else "",
-                best_score=self._objective.value(sum(seen) / count) if seen else math.nan,
+                best_score=value_of(self._objective, sum(seen) / count) if seen else math.nan,
                 removed=self._state.removed_parameters,
                 target=self._target,
                 seconds_left=self._seconds_left(step),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, cast
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from billhook import Cut, DropBranch, DropLayers, ModelView, Objective, Predictions, PruningState, default_registry
-from billhook.errors import CalibrationError
+from billhook.errors import CalibrationError, PluginError
 from billhook.evaluation import loss
 from billhook.search.scoring import losses, predicted_count, score
 from billhook.testing import random_map, tiny_tokens, tiny_view
@@ -172,3 +174,36 @@ def test_rows_of_one_token_are_refused() -> None:
     with pytest.raises(CalibrationError, match="An objective needs rows of at least two tokens"):
         score(state, Perplexity())
     state.close()
+
+
+@attrs.frozen
+class Odd(Objective):
+    """Gives back what it was made with."""
+
+    answer: object
+
+    def loss(self, predictions: Predictions) -> float:
+        """It."""
+        return cast(float, self.answer)
+
+
+@pytest.mark.parametrize("answer", [None, "1.5", torch.ones(2), torch.ones(1, dtype=torch.complex64), [1.0], 1j])
+def test_an_objective_that_gives_no_number_is_named(answer: object) -> None:
+    state = state_of(tiny_view())
+    with pytest.raises(PluginError, match=r"The loss of the objective Odd\(.*\) must be one number; got "):
+        score(state, Odd(answer))
+
+
+@pytest.mark.parametrize("answer", [2, True, np.float32(2.0), torch.tensor(2.0), torch.tensor([2])])
+def test_whatever_is_one_number_will_do(answer: object) -> None:
+    assert math.isfinite(score(state_of(tiny_view()), Odd(answer)))
+
+
+def test_a_value_that_is_no_number_is_named() -> None:
+    @attrs.frozen
+    class Valued(Perplexity):
+        def value(self, mean: float) -> float:
+            return cast(float, None)
+
+    with pytest.raises(PluginError, match=r"The value of the objective Valued\(\) must be one number; got None"):
+        score(state_of(tiny_view()), Valued())
