@@ -60,6 +60,8 @@ def _cannot_be_called(cls: type[Any], name: str, method: Callable[..., Any]) -> 
 def _wrong_choice(role: Role, cls: type[Any]) -> str:
     if role == "estimator" and not isinstance(cls.needs, Needs | property):
         return f"has needs = {cls.needs!r}, which is none of Needs.NOTHING, Needs.MOMENTS and Needs.ROWS"
+    if role == "estimator" and not isinstance(cls.weighs_rows, bool | property):
+        return f"has weighs_rows = {cls.weighs_rows!r}, which is neither True nor False"
     if role == "merger" and not isinstance(cls.regressor, property) and cls.regressor not in REGRESSORS:
         return f"has regressor = {cls.regressor!r}, which is none of {' and '.join(map(repr, REGRESSORS))}"
     return ""

@@ -68,11 +68,11 @@ class SiteMoments:
         pairs = zip(self.parts, other.parts, strict=True)
         return SiteMoments.from_parts(part.with_gram_of(others) for part, others in pairs)
 
-    def add(self, rows: Split, weights: Weights, *, gram: bool = True) -> None:
-        """Take in some tokens, weighted as :attr:`billhook.Repair.weights` says; ``gram`` as for :class:`Moments`."""
+    def add(self, rows: Split, *, gram: bool = True) -> None:
+        """Take in some tokens, weighted as the rows say; ``gram`` as for :class:`Moments`."""
         for moments, part in zip(self.parts, (rows.fit, rows.held_out, rows.guard), strict=False):
             if len(part):
-                moments.add(part.x, part.residual, token_weights(part, weights), gram=gram)
+                moments.add(part.x, part.residual, part.weights, gram=gram)
 
     def require_finite(self, site: RepairSite) -> None:
         """Raise :class:`SingularProblem` if a sum is NaN or infinite."""
@@ -84,7 +84,7 @@ class SiteMoments:
 
 
 def token_weights(rows: Rows, kind: Weights) -> Tensor | None:
-    """What the squared error of each row counts, ``[tokens]`` float64; None for 1 each."""
+    """What each row counts, ``[..., tokens]`` float64; None for 1 each."""
     if kind == "equal":
         return None
     squares = (rows.residual if kind == "residual" else rows.target).double().square().sum(-1)
@@ -114,14 +114,16 @@ def site_rows(view: ModelView, site: RepairSite, regressor: Regressor, written: 
     return Rows(x, target.to(torch.float32) - skip, skip)
 
 
-def split(held_out: Tensor | None, tokens: TokenBatch, rows: Rows) -> Split:
-    """The real tokens of a batch as ``[tokens, ...]``: those to fit, those held out, or those of the guard.
+def split(held_out: Tensor | None, tokens: TokenBatch, rows: Rows, weights: Weights) -> Split:
+    """The real tokens of a batch as ``[tokens, ...]``: those to fit, those held out, or those of the guard; weighed.
 
     Args:
         held_out: which rows of the batch no repair is fitted to, ``[batch]`` bool; None if it is the guard's.
         tokens: the batch.
-        rows: x, residual and skip, each ``[batch, seq, ...]``.
+        rows: x, residual and skip, each ``[batch, seq, ...]`` float32.
+        weights: what they are to count, as :attr:`billhook.Repair.weights` says.
     """
+    rows = attrs.evolve(rows, weights=token_weights(rows, weights))
     if held_out is None:
         none = torch.zeros_like(tokens.keep)
         return Split(rows[none], rows[none], rows[tokens.keep])

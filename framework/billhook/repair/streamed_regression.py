@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from billhook.regression.massive import massive_rows
 from billhook.regression.moments import Moments
 from billhook.regression.regression import Regression, Regressor, Rows, concatenate
 from billhook.repair.present_target import reached, undone
-from billhook.repair.site_moments import SiteMoments, Split, site_rows, split, token_weights
+from billhook.repair.site_moments import SiteMoments, Split, site_rows, split
 
 if TYPE_CHECKING:
     from billhook.activations.flow import Walk
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 2048
 """Rows kept for the report: 2048 put the standard error of a mean cosine below 0.01, in a few megabytes."""
+
+
+ROW_PARTS = ("x", "residual", "skip", "weights")
+"""Fields of :class:`Rows`, in their order."""
 
 
 class StreamedRegression(Regression):
@@ -111,13 +114,9 @@ class StreamedRegression(Regression):
         return self._massive
 
     def batches(self, tokens: int = 1024) -> Iterator[Rows]:
-        """Cached rows, in the model's dtype; computed again where the cache had no room. Weights are those of the
-        moments, but for the rounding of the rows."""
+        """Cached rows, in the model's dtype, with the weights that the moments have; computed again where the cache had
+        no room."""
         self.moments()
-        for rows in self._in_batches(tokens):
-            yield attrs.evolve(rows, weights=token_weights(rows, self._state.repair.weights))
-
-    def _in_batches(self, tokens: int) -> Iterator[Rows]:
         rest: list[Rows] = []
         for index in range(len(self._state.flow.batches)):
             rest.append(self._cached(index) or self._compute(index).fit.to(dtype=self._state.dense.dtype))
@@ -134,7 +133,7 @@ class StreamedRegression(Regression):
     def close(self) -> None:
         """Give the cached rows' bytes back."""
         for index in range(len(self._state.flow.batches)):
-            for name in ("x", "residual", "skip"):
+            for name in self._parts:
                 self._state.cache.discard(self._key(index, name))
 
     def held_out(self) -> Moments | None:
@@ -157,7 +156,7 @@ class StreamedRegression(Regression):
         count, fitted = len(state.flow.with_guard), len(state.flow.batches)
         for index in range(count):
             rows = self._compute(index)
-            moments.add(rows, state.repair.weights)
+            moments.add(rows)
             if len(rows.fit):
                 self._sample.append(_evenly(rows.fit, -(-SAMPLE_ROWS // fitted)))
                 self._massive += int(massive_rows(rows.fit.target).sum())
@@ -181,7 +180,7 @@ class StreamedRegression(Regression):
             parts.append(walk.at(site))
         target = parts[0] if len(parts) == 1 else (parts[0].float() + parts[1].float()) / 2
         rows = site_rows(self._after, site, self.regressor, written, target)
-        return split(state.held_out_rows(index), walk.batch.tokens, rows)
+        return split(state.held_out_rows(index), walk.batch.tokens, rows, state.repair.weights)
 
     def _written(self, walk: Walk) -> Written:
         """What the donor writes; the walk stands where the two models part, at the donor's layer at the latest."""
@@ -207,8 +206,8 @@ class StreamedRegression(Regression):
 
     def _cache(self, index: int, rows: Rows) -> None:
         # streams are worth less than rows: they save one pass, rows save one in every epoch
-        names = ("x", "residual", "skip")
-        fits = [self._state.cache.put(self._key(index, n), getattr(rows, n), instead_of=STREAM) for n in names]
+        parts = [(name, getattr(rows, name)) for name in self._parts]
+        fits = [self._state.cache.put(self._key(index, name), part, instead_of=STREAM) for name, part in parts]
         if not all(fits) and not self._warned:
             self._warned = True
             logger.warning(
@@ -219,14 +218,17 @@ class StreamedRegression(Regression):
 
     def _cached(self, index: int) -> Rows | None:
         device = self._state.dense.device
-        parts = [self._state.cache.get(self._key(index, name), device) for name in ("x", "residual", "skip")]
-        if any(part is None for part in parts):
+        parts = [self._state.cache.get(self._key(index, name), device) for name in self._parts]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
             return None
-        x, residual, skip = parts
-        assert x is not None
-        assert residual is not None
-        assert skip is not None
-        return Rows(x, residual, skip)
+        x, residual, skip, *weights = found
+        return Rows(x, residual, skip, *weights)
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """What rows are made of: without weights where all count the same."""
+        return ROW_PARTS[:3] if self._state.repair.weights == "equal" else ROW_PARTS
 
     def _key(self, index: int, name: str) -> tuple[str, RepairSite, int, str]:
         return ("rows", self._site, index, name)

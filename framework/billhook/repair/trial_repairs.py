@@ -152,9 +152,8 @@ class TrialRepairs(Trials):
                     widths = rows.x.shape[-1], rows.residual.shape[-1]
                     found[site] = SiteMoments.empty(*widths, state.dense.device, guard=state.guard is not None)
                 gram = not alike or first.setdefault((site.layer, site.branch), site) == site
-                found[site].add(
-                    split(state.held_out_rows(index), walk.batch.tokens, rows), state.repair.weights, gram=gram
-                )
+                weights = state.repair.weights
+                found[site].add(split(state.held_out_rows(index), walk.batch.tokens, rows, weights), gram=gram)
             state.progress("estimating", index + 1, count)
         for site, moments in found.items():
             moments.require_finite(site)

@@ -65,18 +65,18 @@ class Cosine(Estimator):
         for _ in range(self.epochs):
             total, count = 0.0, 0.0
             for rows in regression.batches(self.batch_tokens):
-                loss, used = self._summed_loss(rows, weight)
+                loss, used = self._loss(rows, weight)
                 if used == 0:
                     continue
                 optimizer.zero_grad()
-                (loss / used + self._penalty(weight)).backward()
+                (loss + self._penalty(weight)).backward()
                 optimizer.step()
-                total, count = total + float(loss.detach()), count + used
+                total, count = total + used * float(loss.detach()), count + used
             mean = mean_loss(total, count)
         return mean
 
-    def _summed_loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, float]:
-        """Sum of ``1 − cos`` over the rows that have a direction, and what those count."""
+    def _loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, float]:
+        """Mean of ``1 − cos`` over the rows that have a direction, and what those count."""
         mapped, wanted = compared(rows.to(dtype=torch.float32, device=weight.device), weight, self.form)
         lengths = mapped.detach().square().sum(-1)
         # without this, rows of zeros (a gap that changed nothing) would give NaN gradients
@@ -85,7 +85,10 @@ class Cosine(Estimator):
         # the second sum is 0, or NaN when lengths have left float32's range, where the cosine would silently be 0
         losses = 1 - cosine_similarity(mapped, wanted, dim=-1)
         counts = rows.counts.to(weight.device)[alive]
-        return (losses * counts.to(losses)).sum() + (0 * lengths).sum(), float(counts.sum())
+        used = float(counts.sum())
+        # relative to their mean: a token that is nearly right has a weight whose sums leave float32's range
+        shares = counts * (len(counts) / used) if used else counts
+        return ((losses * shares.to(losses)).sum() + (0 * lengths).sum()) / max(len(losses), 1), used
 
     def _penalty(self, weight: Tensor) -> Tensor:
         return self.l1 * weight.abs().mean() + self.l2 * weight.square().mean()

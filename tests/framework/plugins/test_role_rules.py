@@ -40,6 +40,11 @@ OLD = [
         "has needs = 'rows', which is none of Needs.",
     ),
     (
+        "estimator",
+        "weighs_rows = 'stream'\n    def estimate(self, regression): pass",
+        "has weighs_rows = 'stream', which is neither True nor False",
+    ),
+    (
         "selector",
         "def selects(self, state, budget): yield",
         "lacks the method select(state, budget) that a selector has (it has selects)",

@@ -16,6 +16,7 @@ from torch import Tensor
 from billhook import (
     Adapter,
     Budget,
+    CacheBudget,
     Cut,
     DropBranch,
     DropLayers,
@@ -36,9 +37,10 @@ from billhook import (
 from billhook.cuts.sites import site_within
 from billhook.errors import InvalidConfig
 from billhook.model.writer import weight_rows
-from billhook.plans.repair import Target
+from billhook.plans.repair import Target, Weights
 from billhook.pruning.applying import Planned
 from billhook.regression.regression import concatenate
+from billhook.repair.figures import measure_site
 from billhook.repair.present_streams import PresentStreams
 from billhook.repair.streamed_regression import StreamedRegression
 from billhook.testing import cut_sequences, tiny_tokens, tiny_view
@@ -360,3 +362,39 @@ def solved(dense: ModelView, present: ModelView, number: int, branch: str) -> Te
     skip = found["after"] - found["inner"] @ writer
     rows = Rows(found["inner"], target_of(dense, TOKENS, site)[TOKENS.keep].double() - skip, skip)
     return naive_map(rows, 0.01, writer)
+
+
+@pytest.mark.parametrize("target", ["dense", "present"])
+@pytest.mark.parametrize("weights", ["residual", "stream"])
+@pytest.mark.parametrize("cache", [CacheBudget(), CacheBudget(host=2000), CacheBudget(host=0)])
+def test_rows_carry_the_weights_that_the_figures_are_of(cache: CacheBudget, weights: Weights, target: Target) -> None:
+    repair = Repair(weights=weights, held_out=0.2, target=target)
+    state = PruningState(tiny_view(), TOKENS, merger=Fold(), repair=repair, cache=cache, tokens_per_batch=20)
+    cut = DropBranch(2, "attention")
+    site = cut.repair_site(state.model)
+    assert site is not None
+    after = state.model.copy()
+    cut.remove_from(after)
+    regression = StreamedRegression(state, site, after=after, keep_rows=True)
+    rows = concatenate(list(regression.batches(7)))
+    squares = (rows.residual if weights == "residual" else rows.target).double().square().sum(1)
+    assert rows.weights is not None
+    torch.testing.assert_close(rows.weights, torch.exp2(-squares.log2().round()))
+    linear_map = LinearMap(torch.eye(regression.d_out, dtype=torch.float64) * 0.9)
+    w, wanted = rows.weights[:, None], rows.residual.double()
+    error = (w * (linear_map(rows.x) - wanted).square()).sum()
+    spread = (w * (wanted - (w * wanted).sum(0) / w.sum()).square()).sum()
+    report = measure_site(site, regression, linear_map)
+    assert report.r_squared == pytest.approx(float(1 - error / spread), rel=1e-6)
+    assert report.token_count == len(rows) < TOKENS.token_count
+    state.close()
+
+
+def test_rows_of_sixteen_bits_weigh_what_they_weigh_in_the_moments() -> None:
+    view = tiny_view(dtype=torch.bfloat16)
+    state = PruningState(view, TOKENS, merger=Fold(), repair=Repair(weights="residual"), tokens_per_batch=20)
+    regression = StreamedRegression(state, site_within(view, (1, "mlp")), keep_rows=True)
+    rows = concatenate(list(regression.batches(7)))
+    assert rows.x.dtype == torch.bfloat16
+    assert float(rows.counts.sum()) == regression.moments().weight
+    state.close()

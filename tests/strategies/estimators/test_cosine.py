@@ -137,3 +137,38 @@ def test_without_a_direction_to_start_from_nothing_can_be_turned() -> None:
     """Between different widths the map that changes nothing is zero, unless a writer says otherwise."""
     with pytest.raises(SingularProblem, match="No token has a direction to learn"):
         Cosine().estimate(planted_problem(d_out=5).regression)
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+@pytest.mark.parametrize("options", [{}, {"l2": 0.05}])
+def test_a_row_of_weight_three_counts_as_three(form: Form, options: dict[str, Any]) -> None:
+    rows = planted_problem(noise=0.5, tokens=60).regression.all_rows
+    times = torch.arange(60).remainder(3) + 1
+    repeated = rows[torch.arange(60).repeat_interleave(times)]
+    estimator = Cosine(form=form, learning_rate=SPREAD, **options)
+    weighted = estimator.estimate(TensorRegression(rows.x, rows.residual, rows.skip, weights=times))
+    wanted = estimator.estimate(TensorRegression(repeated.x, repeated.residual, repeated.skip))
+    plain = estimator.estimate(TensorRegression(rows.x, rows.residual, rows.skip))
+    torch.testing.assert_close(weighted.weight, wanted.weight, rtol=1e-4, atol=1e-5)  # float32
+    assert (plain.weight - wanted.weight).abs().max() > 1e-2
+
+
+def test_rows_that_weigh_nothing_have_no_say() -> None:
+    rows = planted_problem(noise=0.5, tokens=60).regression.all_rows
+    weights = (torch.arange(60) < 40).double()
+    estimator = Cosine(learning_rate=SPREAD)
+    found = estimator.estimate(TensorRegression(rows.x, rows.residual, rows.skip, weights=weights))
+    first = rows[:40]
+    wanted = estimator.estimate(TensorRegression(first.x, first.residual, first.skip))
+    torch.testing.assert_close(found.weight, wanted.weight, rtol=1e-4, atol=1e-5)  # float32
+
+
+def test_a_token_that_is_nearly_right_may_weigh_very_much() -> None:
+    rows = planted_problem(noise=0.5, tokens=60).regression.all_rows
+    found = []
+    for factor in (1.0, 2.0**127):  # the sum of two such weights is infinite in float32
+        weights = factor * (1.0 + torch.arange(60).double() % 3)
+        regression = TensorRegression(rows.x, rows.residual, rows.skip, weights=weights)
+        found.append(Cosine(form="exact").estimate(regression).weight)
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], torch.eye(len(found[0])))

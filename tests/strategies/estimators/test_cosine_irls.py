@@ -160,3 +160,27 @@ def test_a_plan_from_when_it_was_an_optimizer_of_cosine_speaks_of_it() -> None:
 def test_options_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
         CosineIRLS(**options)
+
+
+@pytest.mark.parametrize("form", ["approximate", "exact"])
+@pytest.mark.parametrize("options", [{}, {"l2": 0.05}])
+def test_a_row_of_weight_three_counts_as_three(form: Form, options: dict[str, Any]) -> None:
+    rows = planted_problem(noise=0.5, tokens=60).regression.all_rows
+    times = torch.arange(60).remainder(3) + 1
+    repeated = rows[torch.arange(60).repeat_interleave(times)]
+    estimator = CosineIRLS(form=form, batch_tokens=17, **options)
+    weighted = estimator.estimate(TensorRegression(rows.x, rows.residual, rows.skip, weights=times))
+    wanted = estimator.estimate(TensorRegression(repeated.x, repeated.residual, repeated.skip))
+    plain = estimator.estimate(TensorRegression(rows.x, rows.residual, rows.skip))
+    torch.testing.assert_close(weighted.weight, wanted.weight, rtol=1e-4, atol=1e-5)  # float32
+    assert (plain.weight - wanted.weight).abs().max() > 1e-2
+
+
+def test_rows_that_weigh_nothing_have_no_say() -> None:
+    rows = planted_problem(noise=0.5, tokens=60).regression.all_rows
+    weights = (torch.arange(60) < 40).double()
+    estimator = CosineIRLS(batch_tokens=16)
+    found = estimator.estimate(TensorRegression(rows.x, rows.residual, rows.skip, weights=weights))
+    first = rows[:40]
+    wanted = estimator.estimate(TensorRegression(first.x, first.residual, first.skip))
+    torch.testing.assert_close(found.weight, wanted.weight, rtol=1e-4, atol=1e-5)  # float32

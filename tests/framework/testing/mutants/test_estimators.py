@@ -31,6 +31,12 @@ def made(estimate: Callable[..., Any], needs: Needs = Needs.MOMENTS) -> Callable
     return attrs.frozen(type("Wrong", (Estimator,), methods))
 
 
+def declaring_weights(estimate: Callable[[Regression], LinearMap]) -> Callable[[], Estimator]:
+    """One that reads rows and says that it uses their weights."""
+    methods = {"needs": Needs.ROWS, "weighs_rows": True, "estimate": lambda self, regression: estimate(regression)}
+    return attrs.frozen(type("Wrong", (Estimator,), methods))
+
+
 def of_rows(rows: Iterator[Rows] | list[Rows], regression: Regression, weights: Any = None) -> LinearMap:
     """Least squares of some rows."""
     if not regression.moments().is_finite() or regression.moments().token_count == 0:
@@ -324,6 +330,12 @@ MUTANTS = [
         "held-out",
         "the map of those to fit is not recovered",
     ),
+    Mutant(
+        "says that it uses the weights of rows",
+        declaring_weights(lambda r: of_rows(r.batches(), r)),
+        "weights",
+        "weight 2 must count as the same token twice",
+    ),
     Mutant("counts instead of weights", made(unweighted), "weights", "weight 2 must count as the same token twice"),
     Mutant(
         "NaN where undetermined",
@@ -366,13 +378,14 @@ def test_a_wrong_estimator_is_caught_by_the_law_that_it_breaks(mutant: Mutant) -
         (Attrs(), {}),
         (made(lambda r: of_rows(r.batches(), r), Needs.ROWS)(), {}),
         (made(lambda r: of_rows(r.batches(7), r), Needs.ROWS)(), {}),
+        (declaring_weights(lambda r: of_rows(r.batches(7), r, lambda rows: rows.weights))(), {}),
         (made(lambda r: LinearMap(solved(r).weight.float()))(), {}),
         (made(lambda r: attrs.evolve(solved(r), notes=("of a test",)))(), {}),
         (made(lambda r: LinearMap(0.5 * (solved(r).weight + r.prior)))(), NONE),
         (made(lambda r: LinearMap(r.prior), Needs.NOTHING)(), NONE),
         (made(lambda r: None, Needs.NOTHING)(), NONE),
     ],
-    ids=["plain", "rows", "small batches", "float32", "notes", "half way", "the prior", "nothing"],
+    ids=["plain", "rows", "small batches", "weighted rows", "float32", "notes", "half way", "the prior", "nothing"],
 )
 def test_a_right_estimator_passes(control: Estimator, told: dict[str, Any]) -> None:
     check_estimator(control, **told)
