@@ -30,7 +30,7 @@ from billhook.results.outcome import Outcome
 from billhook.results.padding import padded
 from billhook.results.place import Place
 from billhook.results.settling import describe_layers
-from billhook.results.verification import verify_reload, verify_same
+from billhook.results.verification import refuse_not_finite, verify_reload, verify_same
 from billhook.version import __version__
 
 NAMED = 5
@@ -72,6 +72,7 @@ def save(
         OutputExists: ``path`` is there and may not be replaced, or another run writes there.
         CheckpointError: the layers differ and ``uniform`` was asked for, the model cannot be padded, transformers
             refuses to save it, it cannot be written, or the reloaded one differs.
+        NotFinite: with ``verify``, the model's logits are NaN or infinite; nothing was written.
     """
     with Place(path, overwrite=overwrite) as place:
         return fill(place, result, verify=verify, pad=pad, uniform=uniform)
@@ -79,6 +80,8 @@ def save(
 
 def fill(place: Place, result: Outcome, *, verify: bool = True, pad: bool = False, uniform: bool = False) -> Path:
     """Like :func:`save`, into a place that was taken before."""
+    if verify:
+        refuse_not_finite(result.model)
     model = padded(result.model) if pad else result.model
     if verify and model is not result.model:
         verify_same(result.model, model, "The padded model")

@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 from billhook.data.tokens import TokenBatch
-from billhook.errors import CheckpointError
+from billhook.errors import CheckpointError, NotFinite
 from billhook.heterogeneous.configuration_billhook import is_known
 from billhook.heterogeneous.family import is_heterogeneous
 from billhook.model.key_values import read_on
+from billhook.model.writer import all_finite
 
 PROMPT_TOKENS = 16
 NEW_TOKENS = 8
@@ -60,6 +61,15 @@ def verify_same(model: PreTrainedModel, other: PreTrainedModel, what: str) -> No
             f"{what} differs from the model in memory: logits by {worst:.3g} (allowed {allowed:.1g}); nothing was "
             f"written. Please report the model type {model.config.model_type!r}."
         )
+
+
+@torch.no_grad()
+def refuse_not_finite(model: PreTrainedModel) -> None:
+    """Raise :class:`NotFinite` for a model whose logits are NaN or infinite: no checkpoint of it can be compared."""
+    prompt = _prompt(model)
+    logits = model(input_ids=prompt.ids, attention_mask=prompt.keep.long(), use_cache=False).logits[prompt.keep]
+    if not all_finite(logits):
+        raise NotFinite("The pruned model's logits are")
 
 
 def _difference(model: PreTrainedModel, other: PreTrainedModel, prompt: TokenBatch) -> tuple[float, float]:

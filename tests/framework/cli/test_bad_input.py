@@ -356,6 +356,21 @@ def test_memory_that_runs_out_when_the_checkpoint_is_read_again_loses_no_work(
     assert (tmp_path / "elsewhere" / "model.safetensors").exists()
 
 
+def test_a_result_that_overflows_is_not_written_and_nobody_is_asked_to_report_it(run: Run, tmp_path: Path) -> None:
+    model = tiny_model("llama", dtype=torch.float16)
+    with torch.no_grad():
+        model.get_parameter("model.layers.1.mlp.down_proj.weight").mul_(3e4)
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    # such a run reads no data
+    words = ("prune", tmp_path / "model", "--window", "2:3", "--estimator", "identity", "--out", tmp_path / "out")
+    error = refused(run(*words))
+    assert "The pruned model's logits are not finite: this model overflows in its dtype" in error
+    assert "report" not in error
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
 def test_a_folder_that_may_not_be_written_to_is_refused_at_once(
     run: Run, in_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
