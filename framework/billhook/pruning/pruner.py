@@ -44,6 +44,7 @@ from billhook.pruning.refusals import (
     refuse_layers,
     refuse_no_budget,
     refuse_no_model,
+    refuse_other_regressor,
     refuse_rigid,
     refuse_unmergeable,
     refuse_unweighted,
@@ -211,6 +212,7 @@ class _Run:
     ) -> PruneResult:
         began = time.perf_counter()
         refuse_unweighted(self.method)
+        refuse_other_regressor(self.method)
         refuse_growing(self.method)
         refuse_unmergeable(self.dense, self.method)
         refuse_rigid(self.dense, self.method.selector)

@@ -51,6 +51,17 @@ def refuse_unweighted(method: Method) -> None:
         )
 
 
+def refuse_other_regressor(method: Method) -> None:
+    """Raise :class:`InvalidConfig` where the estimator cannot find the kind of map that the merger puts."""
+    asked, known = method.merger.regressor, method.estimator.regressors
+    if asked not in known and method.estimator.needs is not Needs.NOTHING:
+        raise InvalidConfig(
+            f"The maps of the estimator {method.estimator!r} start from {' or '.join(map(repr, known))}, and the "
+            f"merger {method.merger!r} asks for one that starts from {asked!r}. Use the merger "
+            f"{'fold' if known == ('output',) else 'refit'!r}, or an estimator such as 'ridge'."
+        )
+
+
 def refuse_growing(method: Method) -> None:
     """Raise :class:`InvalidConfig` where every repair adds more than the cut takes away.
 

@@ -6,6 +6,8 @@ import abc
 import enum
 from typing import TYPE_CHECKING, ClassVar
 
+from billhook.regression.regression import Regressor  # at run time: what resolves the annotations needs it
+
 if TYPE_CHECKING:
     from billhook.regression.linear_map import LinearMap
     from billhook.regression.regression import Regression
@@ -32,10 +34,13 @@ class Estimator(abc.ABC):
         needs: what is collected for it.
         weighs_rows: whether one that reads rows heeds their ``weights``. Where it does not, tokens cannot be weighted
             (:attr:`billhook.Repair.weights`); moments are weighted already.
+        regressors: what its maps may start from. One whose maps make sense on the stream alone, such as a rotation,
+            says ``("output",)``, and is refused with a merger that asks for a writer (``inner``).
     """
 
     needs: ClassVar[Needs] = Needs.MOMENTS
     weighs_rows: ClassVar[bool] = False
+    regressors: ClassVar[tuple[Regressor, ...]] = ("output", "inner")
 
     @abc.abstractmethod
     def estimate(self, regression: Regression) -> LinearMap | None:

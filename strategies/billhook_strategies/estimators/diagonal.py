@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 import torch
 
-from billhook import Estimator, LinearMap, Regression, hookimpl, typed
+from billhook import Estimator, LinearMap, Regression, Regressor, hookimpl, typed
 from billhook.errors import InvalidConfig
 from billhook_strategies.estimators.normal_equations import refuse_inner, refuse_not_finite
 
@@ -22,6 +23,8 @@ class Diagonal(Estimator):
 
     Channels that are always zero keep a factor of 1.
     """
+
+    regressors: ClassVar[tuple[Regressor, ...]] = ("output",)
 
     strength: float = 0.0
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 import torch
 from loguru import logger
 from torch import Tensor
 
-from billhook import Estimator, LinearMap, Regression, hookimpl, typed
+from billhook import Estimator, LinearMap, Regression, Regressor, hookimpl, typed
 from billhook_strategies.estimators.normal_equations import refuse_inner, refuse_not_finite
 
 
@@ -22,6 +23,8 @@ class Orthogonal(Estimator):
 
     Directions that the data do not determine are turned as little as possible, and the report says so.
     """
+
+    regressors: ClassVar[tuple[Regressor, ...]] = ("output",)
 
     scaled: bool = False
 

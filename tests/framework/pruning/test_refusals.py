@@ -50,3 +50,10 @@ def test_a_merger_that_adds_more_than_the_cuts_take_away_is_refused_before_any_w
     pruner = Pruner.following("billhook", selector=selector, merger="insert")
     with pytest.raises(InvalidConfig, match=r"The merger Insert\(\) adds a map .* so the model would grow\. Use the"):
         pruner.prune(tiny_model(), calibration=object(), budget=Budget(parameters=0.1))
+
+
+@pytest.mark.parametrize("estimator", ["diagonal", "orthogonal"])
+def test_maps_of_the_stream_are_refused_in_the_place_of_a_writer_before_any_work(estimator: str) -> None:
+    pruner = Pruner(selector="short-gpt", estimator=estimator, merger="refit", repair=Repair())
+    with pytest.raises(InvalidConfig, match=r"from 'output', and the merger Refit\(\) asks for .* merger 'fold', or"):
+        pruner.prune(tiny_model(), calibration=object(), budget=Budget(layers=1))
