@@ -121,6 +121,10 @@ Overwrite = Annotated[
 Verify = Annotated[
     bool, typer.Option(help="Reload the checkpoint and compare it with the model in memory.", rich_help_panel=OUTPUT)
 ]
+Pad = Annotated[
+    bool,
+    typer.Option("--pad", help="Put zeros where layers differ, for a stock checkpoint.", rich_help_panel=OUTPUT),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[
     int,

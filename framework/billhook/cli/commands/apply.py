@@ -90,6 +90,7 @@ def command(
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
+    pad: options.Pad = False,
     json: options.Json = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -133,7 +134,7 @@ def command(
             any_calibration=any_calibration,
         )
         with bars.step("saving"):
-            path = saving.save(result, place, verify=verify)
+            path = saving.save(result, place, verify=verify, pad=pad)
     output.print_result(result, path, bars.seconds, as_json=json)
 
 

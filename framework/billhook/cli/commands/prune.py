@@ -97,12 +97,7 @@ def command(
     cache_mib: options.CacheMib = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = True,
-    pad: Annotated[
-        bool,
-        typer.Option(
-            "--pad", help="Put zeros where layers differ, for a stock checkpoint.", rich_help_panel=options.OUTPUT
-        ),
-    ] = False,
+    pad: options.Pad = False,
     journal: Annotated[
         Path | None,
         typer.Option(
@@ -209,6 +204,7 @@ def command(
                 *opening.given_options(
                     calibration=calibration, dtype=dtype, device=device, tokenizer=tokenizer, plugin=plugin
                 ),
+                *(["--pad"] if pad else []),
             ]
             with bars.step("saving"):
                 path = saving.save(result, taken, verify=verify, pad=pad, uniform=uniform, again=again)

@@ -35,6 +35,17 @@ def test_the_same_data_give_the_same_weights(run: Run, checkpoint: Path, pruned:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_result_can_be_padded_as_prune_pads(
+    run: Run, checkpoint: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = ("prune", checkpoint, "--recipe=blockpruner", "--ratio", 0.1, *data, "--pad")
+    assert run(*words, "--out", tmp_path / "one").code == 0
+    assert run("apply", tmp_path / "one", checkpoint, "--pad", "--out", tmp_path / "other").code == 0
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "other"))
+    assert one == other
+    assert json.loads((tmp_path / "other" / "config.json").read_text())["model_type"] == "llama"
+
+
 def test_other_data_are_refused(run: Run, checkpoint: Path, pruned: Path, tmp_path: Path) -> None:
     done = run("apply", pruned, checkpoint, "--out", tmp_path / "again", "--samples", 3)
     assert done.code == 1
