@@ -24,6 +24,9 @@ NAMES = ("texts", "self", BUILTIN, BUILTIN_EVALUATION)
 WHOLE = 16 * 2**20
 """Bytes or characters that are read, and tokenised, as a whole; of more only what the rows need."""
 
+MOST_JSON = 2**30
+"""Bytes of a ``.json`` file that is one value and so must be parsed as a whole, for about eight times the memory."""
+
 LONGEST_LINE = 2**24
 """Bytes of a line that are looked at to see what kind of file it is in."""
 
@@ -162,8 +165,18 @@ def _corpus(path: Path, size: int) -> Corpus:
     if path.suffix == ".jsonl" or _is_lines(path):
         return Lines.of(path, lambda line, number: _document(_parsed(line, path, number)))
     if path.suffix == ".json":
+        _refuse_one_large_value(path)
         return Records(_from_file(path), lambda document: document)
     return Pieces(path, size, wikitext if path.suffix == ".raw" else str)
+
+
+def _refuse_one_large_value(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MOST_JSON:
+        raise CalibrationError(
+            f"{path} is one JSON value of {size / 2**30:.1f} GiB, which would have to be in memory whole, several "
+            f"times over. Write a record a line (a .jsonl file), of which only what is needed is read."
+        )
 
 
 def _is_lines(path: Path) -> bool:

@@ -212,3 +212,12 @@ def test_memory_does_not_go_with_the_file(tmp_path: Path, name: str) -> None:
 
 def test_arrays_of_texts_are_no_tables() -> None:
     assert opened(np.array(["one", "two"]), size=64, tokens=100)[0] == ["one", "two"]
+
+
+def test_a_large_file_that_is_one_json_value_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    file = tmp_path / "large.json"
+    with file.open("wb") as written:
+        written.write(b'[{"text": "a"},')
+        written.truncate(2**30 + 1)  # with a hole: it takes no room
+    with pytest.raises(CalibrationError, match=r"is one JSON value of 1\.0 GiB.* Write a record a line \(a \.jso"):
+        Calibration(source=file, samples=4, seqlen=16).tokenize(tiny_tokenizer())
