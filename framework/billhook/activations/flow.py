@@ -21,6 +21,13 @@ class Flow:
 
     Position ``p`` is the stream that enters layer ``p``; the last position is what leaves the last layer, before
     the final norm. (``hidden_states[-1]`` of transformers is *after* that norm, which is why it is not used.)
+
+    Attributes:
+        dense: the dense model.
+        batches: those of the calibration data, in their order.
+        guard: those of the guard's text; empty without one.
+        runner: runs single layers, and records what their branches write.
+        cache: where streams are kept.
     """
 
     def __init__(

@@ -238,7 +238,8 @@ def refuse_hopeless(state: PruningState, target: int, most: int) -> None:
     Args:
         state: says how many parameters are gone already.
         target: parameters of the dense model that are to be gone in the end.
-        most: parameters of the present model that may go at most.
+        most: parameters of the present model that go if the selector cuts all that it may: the sum of
+            :meth:`billhook.Cut.parameter_count` of those cuts.
 
     Raises:
         InvalidConfig: those are too few.
