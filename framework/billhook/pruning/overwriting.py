@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 
 from billhook.errors import PluginError
 from billhook.log import logger
-from billhook.model.untouched import Untouched
 from billhook.plugins.culprit import OURS, Culprit, blame, owner_of
 from billhook.plugins.registry import Registry
 from billhook.plugins.watch import watching
 from billhook.pruning.attribution import Whereabouts
 from billhook.pruning.method import Method
+from billhook.pruning.untouched import Untouched
 from billhook.roles.role import Role, Strategy
 
 OFTEN = ("billhook_on_progress", "billhook_on_search")
