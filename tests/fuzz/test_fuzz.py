@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -100,6 +102,27 @@ def test_thousands_of_damaged_files_do(kind: str) -> None:
 @pytest.mark.timeout(0)
 def test_a_damaged_config_is_refused_or_gives_a_model_without_weights() -> None:
     fuzz(targets.read_config, damage(dict(targets.tiny_config())), MANY // 4)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("kind", READERS)
+def test_files_that_are_sought_by_the_branches_they_take_do(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="pip install atheris, where it has a wheel")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.guided",
+        kind,
+        str(corpus),
+        f"-runs={MANY}",
+        f"-artifact_prefix={tmp_path}/",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"Done {MANY} runs" in done.stderr
 
 
 def test_a_plan_of_a_kilobyte_takes_no_time(tmp_path: Path) -> None:
