@@ -73,7 +73,7 @@ def dead(branch: Branch) -> Callable[[PreTrainedModel], None]:
 def loud(model: PreTrainedModel) -> None:
     """A writer a million times as large; in float16 as large as there are numbers, which sums of products overflow."""
     weight = next(writers(model, "mlp"))
-    weight.mul_(6e4 / weight.abs().max() if weight.dtype == torch.float16 else 1e6)
+    weight.mul_(6e4 / float(weight.abs().max()) if weight.dtype == torch.float16 else 1e6)
 
 
 def constant() -> Tokens:
