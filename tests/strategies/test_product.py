@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from billhook import Budget, DropLayers, Pruner, Repair, Selector, Tokens, default_registry, hookimpl
+from billhook import Budget, DropLayers, Estimator, Pruner, Repair, Selector, Tokens, default_registry, hookimpl
 from billhook.errors import BillhookError
 from billhook.model.branch import Branch
 from billhook.plans.repair import Target, Weights, When
@@ -94,11 +94,21 @@ SITUATIONS = [
     Situation("overflow in float16", options={"dtype": torch.float16}, change=loud),
 ]
 
-STRATEGIES = [default_registry().qualified_names(role) for role in ("selector", "estimator", "merger")]
+SELECTORS, ALL_ESTIMATORS, MERGERS = (
+    default_registry().qualified_names(role) for role in ("selector", "estimator", "merger")
+)
 
-COMBINATIONS: list[tuple[str, str, str, Situation]] = [
+ESTIMATORS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in ALL_ESTIMATORS),
+    ("billhook:least-squares", {"bias": True}),
+    ("billhook:ridge", {"bias": True, "strength": "auto"}),
+    ("billhook:cosine-irls", {"form": "exact"}),
+]
+"""As they come, and with options that other mergers take, or other tokens."""
+
+COMBINATIONS: list[tuple[str, tuple[str, dict[str, Any]], str, Situation]] = [
     (selector, estimator, merger, situation)
-    for selector, estimator, merger in itertools.product(*STRATEGIES)
+    for selector, estimator, merger in itertools.product(SELECTORS, ESTIMATORS, MERGERS)
     for situation in SITUATIONS
 ]
 
@@ -118,18 +128,20 @@ def outcome(number: int) -> str:
     """``works``, or why not; asserts that it is one or the other, and that the model is as it was."""
     selector, estimator, merger, situation = COMBINATIONS[number]
     family, repair = FAMILIES[number % len(FAMILIES)], REPAIRS[number * 7 % len(REPAIRS)]
-    about = f"{number}: {selector} {estimator} {merger} {family} {repair} {situation.name}"
+    about = f"{number}: {selector} {estimator[0]} {estimator[1]} {merger} {family} {repair} {situation.name}"
     registry, began = default_registry(), Began()
     model, tokens = situation.model(family), situation.tokens()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     count = sum(weight.numel() for weight in model.parameters())
     chosen = registry.create("selector", selector, REQUIRED.get(selector))
+    solver = registry.create("estimator", *estimator)
     assert isinstance(chosen, Selector)
+    assert isinstance(solver, Estimator)
     budget = Budget(layers=1) if chosen.kinds() == (DropLayers,) else Budget(parameters=0.05)
     try:
         pruner = Pruner(
             selector=chosen,
-            estimator=estimator,
+            estimator=solver,
             merger=merger,
             repair=repair,
             hooks=[began],

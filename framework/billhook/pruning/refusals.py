@@ -6,10 +6,11 @@ from typing import cast
 
 from transformers import PreTrainedModel
 
+from billhook.cuts.cut import Cut
 from billhook.cuts.drop_branch import DropBranch
 from billhook.cuts.drop_layers import DropLayers
 from billhook.cuts.uniform import can_be_uniform
-from billhook.errors import InvalidConfig
+from billhook.errors import CannotMerge, InvalidConfig
 from billhook.model.acceptance import refuse_changed, refuse_unprunable
 from billhook.model.branch import Branch
 from billhook.model.view import ModelView
@@ -26,7 +27,7 @@ def refuse_no_model(model: object) -> None:
 
 
 def refuse_unmergeable(view: ModelView, method: Method) -> None:
-    """Raise :class:`CannotMerge` before any work if no repair of this model could be merged.
+    """Raise :class:`CannotMerge` before any work if no repair of this model could be merged, or its bias.
 
     Asked of the last layer: the layers of a model are built alike, so what cannot be merged there cannot anywhere.
     """
@@ -34,10 +35,17 @@ def refuse_unmergeable(view: ModelView, method: Method) -> None:
     if method.estimator.needs is Needs.NOTHING or last == 0:
         return
     donors = {branch for kind in method.selector.kinds() for branch in kind.donors}
-    if "mlp" in donors:
-        method.merger.check(view, DropLayers(last, last + 1))
+    cuts: list[Cut] = [DropLayers(last, last + 1)] if "mlp" in donors else []
     if "attention" in donors:
-        method.merger.check(view, DropBranch(last, "mlp"))
+        cuts.append(DropBranch(last, "mlp"))
+    for cut in cuts:
+        method.merger.check(view, cut)
+        site = cut.repair_site(view)
+        if site is not None and method.estimator.gives_bias and not method.merger.takes_bias(view, site):
+            raise CannotMerge(
+                f"The maps of {method.estimator!r} have a bias, but the {site.branch} writers of this model have none "
+                f"that {method.merger!r} could put it in. Estimate without bias, or use the merger 'insert'."
+            )
 
 
 def refuse_unweighted(method: Method) -> None:

@@ -42,6 +42,11 @@ class Estimator(abc.ABC):
     weighs_rows: ClassVar[bool] = False
     regressors: ClassVar[tuple[Regressor, ...]] = ("output", "inner")
 
+    @property
+    def gives_bias(self) -> bool:
+        """Whether its maps may have a bias: where the merger can put none, that is refused before any work."""
+        return False
+
     @abc.abstractmethod
     def estimate(self, regression: Regression) -> LinearMap | None:
         """Find the map that best turns the regressor into the residual target.

@@ -59,6 +59,10 @@ class Merger(abc.ABC):
             ShapeMismatch: the map does not go from the regressor's width to the stream's width.
         """
 
+    def takes_bias(self, view: ModelView, site: RepairSite) -> bool:
+        """Whether a map with a bias could be put at ``site``; changes nothing."""
+        return True
+
     def check(self, view: ModelView, cut: Cut) -> None:
         """Raise :class:`CannotMerge` if a map for ``cut`` could not be expressed here; change nothing.
 

@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from billhook import Estimator, LinearMap, Needs, Regression, Rows, hookimpl, typed
-from billhook_strategies.estimators.cosine_loss import Form, compared, finished, mean_loss, refuse_bad_options, start
+from billhook_strategies.estimators.cosine_loss import (
+    Form,
+    compared,
+    finished,
+    refuse_bad_options,
+    start,
+    unchanged,
+)
 
 
 @attrs.frozen(kw_only=True, field_transformer=typed)
@@ -54,14 +61,16 @@ class Cosine(Estimator):
         weight = start(regression).requires_grad_()
         with torch.enable_grad():
             loss = self._minimise(regression, weight)
+        if loss is None:
+            return unchanged(regression)
         logger.trace("cosine loss {:.5f} after {} epochs", loss, self.epochs)
         way_out = "a smaller learning_rate, or 'least-squares'"
         return finished(regression, weight.detach(), loss, rescale=self.rescale, way_out=way_out)
 
-    def _minimise(self, regression: Regression, weight: Tensor) -> float:
-        """Change ``weight`` in place; the mean loss of the last epoch."""
+    def _minimise(self, regression: Regression, weight: Tensor) -> float | None:
+        """Change ``weight`` in place; the mean loss of the last epoch, None if no token had a direction in it."""
         optimizer = torch.optim.Adam([weight], lr=self.learning_rate)
-        mean = float("nan")
+        mean: float | None = None
         for _ in range(self.epochs):
             total, count = 0.0, 0.0
             for rows in regression.batches(self.batch_tokens):
@@ -72,7 +81,9 @@ class Cosine(Estimator):
                 (loss + self._penalty(weight)).backward()
                 optimizer.step()
                 total, count = total + used * float(loss.detach()), count + used
-            mean = mean_loss(total, count)
+            if count == 0:
+                return None
+            mean = total / count
         return mean
 
     def _loss(self, rows: Rows, weight: Tensor) -> tuple[Tensor, float]:

@@ -10,7 +10,13 @@ import torch
 from loguru import logger
 
 from billhook import Estimator, LinearMap, Moments, Needs, Regression, hookimpl, typed
-from billhook_strategies.estimators.cosine_loss import Form, finished, mean_loss, refuse_bad_options, start
+from billhook_strategies.estimators.cosine_loss import (
+    Form,
+    finished,
+    refuse_bad_options,
+    start,
+    unchanged,
+)
 from billhook_strategies.estimators.cosine_surrogate import add_surrogate, minimum
 
 
@@ -55,7 +61,9 @@ class CosineIRLS(Estimator):
                 rows = rows.to(dtype=torch.float32, device=weight.device)
                 part, counted = add_surrogate(sums, rows, weight, form=self.form)
                 total, count = total + part, count + counted
-            loss = mean_loss(total, count)
+            if count == 0:
+                return unchanged(regression)
+            loss = total / count
             weight.copy_(minimum(sums, weight, l2=self.l2, count=count))
         logger.trace("cosine loss {:.5f} before the last of {} solutions", loss, self.epochs)
         rescale = self.form == "approximate"

@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
+from loguru import logger
 from torch import Tensor
 
 from billhook import LinearMap, Regression, Rows
@@ -46,11 +47,13 @@ def compared(rows: Rows, weight: Tensor, form: Form) -> tuple[Tensor, Tensor]:
     return (mapped + rows.skip, rows.target) if form == "exact" else (mapped, rows.residual)
 
 
-def mean_loss(total: float, count: float) -> float:
-    """``total / count``; raises :class:`SingularProblem` when no row had a direction."""
-    if count == 0:
-        raise SingularProblem("No token has a direction to learn: the gap changes nothing, or all is padding.")
-    return total / count
+def unchanged(regression: Regression) -> LinearMap:
+    """What changes nothing, with a note: the answer where no token has a direction, be it that the donor is dead, that
+    the gap changes nothing, or that all rows weigh nothing.
+    """
+    note = "no token has a direction to learn; nothing is changed"
+    logger.warning("{}", note)
+    return LinearMap(regression.prior.clone(), notes=(note,))
 
 
 def finished(regression: Regression, weight: Tensor, loss: float, *, rescale: bool, way_out: str) -> LinearMap:

@@ -23,6 +23,11 @@ class LeastSquares(Estimator):
 
     bias: bool = False
 
+    @property
+    def gives_bias(self) -> bool:
+        """If asked for."""
+        return self.bias
+
     def estimate(self, regression: Regression) -> LinearMap:
         """Solve from moments: a map ``[d_in, d_out]`` in float64.
 

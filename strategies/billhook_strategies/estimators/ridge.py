@@ -43,6 +43,11 @@ class Ridge(Estimator):
         if self.toward not in ("present", "zero"):
             raise InvalidConfig(f"The 'toward' of Ridge must be 'present' or 'zero'; got {self.toward!r}.")
 
+    @property
+    def gives_bias(self) -> bool:
+        """If asked for."""
+        return self.bias
+
     def estimate(self, regression: Regression) -> LinearMap:
         """Solve from moments: a map ``[d_in, d_out]`` in float64.
 

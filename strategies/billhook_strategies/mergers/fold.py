@@ -19,7 +19,7 @@ from billhook import (
     typed,
     weight_rows,
 )
-from billhook_strategies.mergers.into_writer import refuse_bias, refuse_unwritable
+from billhook_strategies.mergers.into_writer import has_bias, refuse_bias, refuse_unwritable
 
 
 @attrs.frozen(field_transformer=typed)
@@ -33,6 +33,10 @@ class Fold(Merger):
     def check_site(self, view: ModelView, site: RepairSite) -> None:
         """Refuse a donor that ends with a norm, or whose writer is not a plain linear layer."""
         refuse_unwritable(view, site)
+
+    def takes_bias(self, view: ModelView, site: RepairSite) -> bool:
+        """Where the writer has one."""
+        return has_bias(view, site)
 
     def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
         """Multiply the writer's weight ``[d_inner, d_model]`` by a map ``[d_model, d_model]``.

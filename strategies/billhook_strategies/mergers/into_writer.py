@@ -18,9 +18,14 @@ def refuse_unwritable(view: ModelView, site: RepairSite) -> None:
         )
 
 
+def has_bias(view: ModelView, site: RepairSite) -> bool:
+    """Whether the donor's writer has a bias that a map's can be added to."""
+    return bias_of(view.writer(site.layer, site.branch)) is not None
+
+
 def refuse_bias(view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
     """Raise :class:`CannotMerge` when the map has a bias and the donor's writer none."""
-    if linear_map.bias is not None and bias_of(view.writer(site.layer, site.branch)) is None:
+    if linear_map.bias is not None and not has_bias(view, site):
         raise CannotMerge(
             f"The map has a bias, but the {site.branch} writer of layer {site.layer} has none to fold it into. "
             f"Estimate without bias, or use the merger 'insert'."

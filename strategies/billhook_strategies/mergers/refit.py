@@ -20,7 +20,7 @@ from billhook import (
     weight_rows,
 )
 from billhook.errors import ShapeMismatch
-from billhook_strategies.mergers.into_writer import refuse_bias, refuse_unwritable
+from billhook_strategies.mergers.into_writer import has_bias, refuse_bias, refuse_unwritable
 
 
 @attrs.frozen(field_transformer=typed)
@@ -37,6 +37,10 @@ class Refit(Merger):
     def check_site(self, view: ModelView, site: RepairSite) -> None:
         """Refuse a donor that ends with a norm, or whose writer is not a plain linear layer."""
         refuse_unwritable(view, site)
+
+    def takes_bias(self, view: ModelView, site: RepairSite) -> bool:
+        """Where the writer has one."""
+        return has_bias(view, site)
 
     def put(self, view: ModelView, site: RepairSite, linear_map: LinearMap) -> None:
         """Replace the writer's weight by a map ``[d_inner, d_model]``, and add the map's bias to its own.

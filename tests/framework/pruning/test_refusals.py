@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from billhook import Budget, Estimator, LinearMap, Needs, Pruner, Regression, Repair
-from billhook.errors import InvalidConfig
+from billhook.errors import CannotMerge, InvalidConfig
 from billhook.plans.repair import Weights
 from billhook.testing import tiny_model, tiny_tokens
+from billhook_strategies.estimators.least_squares import LeastSquares
+from billhook_strategies.estimators.ridge import Ridge
 
 
 @attrs.frozen
@@ -57,3 +59,23 @@ def test_maps_of_the_stream_are_refused_in_the_place_of_a_writer_before_any_work
     pruner = Pruner(selector="short-gpt", estimator=estimator, merger="refit", repair=Repair())
     with pytest.raises(InvalidConfig, match=r"from 'output', and the merger Refit\(\) asks for .* merger 'fold', or"):
         pruner.prune(tiny_model(), calibration=object(), budget=Budget(layers=1))
+
+
+@pytest.mark.parametrize("merger", ["fold", "refit"])
+@pytest.mark.parametrize("selector", ["short-gpt", "heads"])
+@pytest.mark.parametrize("estimator", [LeastSquares(bias=True), Ridge(bias=True)], ids=repr)
+def test_a_bias_that_no_writer_could_take_is_refused_before_any_work(
+    selector: str, estimator: Estimator, merger: str
+) -> None:
+    pruner = Pruner(selector=selector, estimator=estimator, merger=merger)
+    with pytest.raises(CannotMerge, match=r"have a bias, but the (mlp|attention) writers of this model have none"):
+        pruner.prune(tiny_model("mistral"), calibration=object(), budget=Budget(parameters=0.1))
+
+
+def test_a_bias_is_taken_where_writers_have_one() -> None:
+    pruner = Pruner(selector="short-gpt", estimator=Ridge(bias=True), merger="fold", repair=Repair(when="winner"))
+    before = tiny_model("gpt2")
+    result = pruner.prune(before, calibration=tiny_tokens(), budget=Budget(layers=1))
+    donor = result.reports[0].donor
+    name = f"transformer.h.{donor}.mlp.c_proj.bias"
+    assert not torch.equal(result.model.state_dict()[name], before.state_dict()[name])

@@ -124,10 +124,14 @@ def test_neither_rows_without_a_direction_nor_the_size_of_batches_matter(form: F
     torch.testing.assert_close(found.weight, wanted.weight, rtol=1e-4, atol=1e-5)
 
 
-def test_a_gap_that_changes_nothing_is_refused() -> None:
-    regression = TensorRegression(torch.ones(10, 4), torch.zeros(10, 4))
-    with pytest.raises(SingularProblem, match="No token has a direction to learn"):
-        CosineIRLS().estimate(regression)
+@pytest.mark.parametrize("dead", ["x", "residual", "both"])
+def test_where_no_token_has_a_direction_nothing_is_changed(dead: str) -> None:
+    x = planted_problem(tokens=40).regression.all_rows.x
+    zeros = torch.zeros_like(x)
+    given = {"x": (zeros, x), "residual": (x, zeros), "both": (zeros, zeros)}[dead]
+    found = CosineIRLS().estimate(TensorRegression(*given))
+    assert found.weight.equal(torch.eye(8, dtype=torch.float64))
+    assert found.notes == ("no token has a direction to learn; nothing is changed",)
 
 
 def test_a_run_with_it_repairs_better_than_merely_dropping() -> None:
