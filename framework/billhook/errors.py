@@ -105,11 +105,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was missing, on the CPU or an accelerator; by names and texts, since torch has no class for it."""
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    told = isinstance(error, RuntimeError | OSError) or type(error).__name__ == "SafetensorError"
+    return told and not isinstance(error, BillhookError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "not enough memory", "Cannot allocate memory")
-"""What torch says in a ``RuntimeError``."""
+"""What torch says in a ``RuntimeError``, and the system where a file is mapped."""
 
 
 def did_you_mean(asked: str, known: Collection[str]) -> str:

@@ -89,9 +89,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            notes = " ".join(getattr(error, "__notes__", ()))
             messages.error(
                 f"Out of memory: {first_line(error)} Try --dtype bfloat16, a smaller --seqlen, or a smaller "
-                f"--cache-mib."
+                f"--cache-mib. {notes}".rstrip()
             )
             return 1
         if code == 130:  # newer typer turns an interrupt into this code itself

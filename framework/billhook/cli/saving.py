@@ -79,14 +79,23 @@ def save(
         with Place(spare) as other:
             path = fill(other, result, verify=verify, pad=pad, uniform=uniform)
         raise OutputExists(f"{error} The checkpoint is in {path}.") from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            reason = "The checkpoint cannot be written and compared: out of memory. --no-verify takes less."
-        elif isinstance(error, BillhookError):
-            reason = str(error)
-        else:
-            raise
-        raise CheckpointError(f"{reason} {_way_on(result.plan, place.path, again)}") from error
+    except BillhookError as error:
+        if verify and error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            kept = _uncompared(result, place, pad=pad, uniform=uniform)
+            if kept is not None:
+                raise CheckpointError(
+                    f"Out of memory: the checkpoint is in {kept}, but was not compared with the model that was in "
+                    f"memory. See what comes out of it: {shlex.join(['billhook', 'evaluate', str(kept)])}"
+                ) from error
+        raise CheckpointError(f"{error} {_way_on(result.plan, place.path, again)}") from error
+
+
+def _uncompared(result: PruneResult, place: Place, *, pad: bool, uniform: bool) -> Path | None:
+    """The checkpoint without what there is no memory for; None if there is not enough for that either."""
+    try:
+        return fill(place, result, verify=False, pad=pad, uniform=uniform)
+    except BillhookError:
+        return None
 
 
 def _way_on(plan: Plan, out: Path, again: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from billhook.cli import messages
-from billhook.errors import InvalidConfig, InvalidJournal, OutputExists
+from billhook.errors import InvalidConfig, InvalidJournal, OutputExists, is_out_of_memory
 from billhook.plans.journal import Journal
 from billhook.plans.journal_file import JournalFile
 from billhook.plugins.hookspecs import hookimpl
@@ -58,6 +58,11 @@ class SearchJournal:
                 f"Interrupted. What was decided so far ({_count(self._decisions)}) is in the journal {self.path}: the "
                 f"same command goes on from there."
             ) from value
+        elif value is not None and is_out_of_memory(value):
+            value.add_note(
+                f"What was decided so far ({_count(self._decisions)}) is in the journal {self.path}, and the same "
+                f"command goes on from there; so does one with a smaller --cache-mib."
+            )
 
     @hookimpl
     def billhook_after_calibration(self, state: PruningState) -> None:

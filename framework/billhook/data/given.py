@@ -38,7 +38,7 @@ def keep(source: object) -> object:
                 return give()
         if isinstance(source, Dataset) and not isinstance(source, Iterable) and hasattr(source, "__len__"):
             return [source[number] for number in range(len(cast("Any", source)))]
-    except CalibrationError:
+    except (CalibrationError, MemoryError):
         raise
     except Exception as error:  # somebody else's code: a collate function, a transform
         raise CalibrationError(

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from billhook import hub
 from billhook.data.corpus import Corpus, Lines, Pieces, Records
-from billhook.errors import CalibrationError, did_you_mean, first_line
+from billhook.errors import CalibrationError, did_you_mean, first_line, is_out_of_memory
 
 BUILTIN = "builtin"
 """The calibration part of the text that comes with Python."""
@@ -235,6 +235,8 @@ def _from_folder(folder: Path) -> Iterable[object]:
         saved = (folder / "dataset_info.json").is_file()
         loaded = datasets.load_from_disk(folder) if saved else datasets.load_dataset(str(folder), split="train")
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise CalibrationError(
             f"{folder} is a folder, and no data set can be read from it ({first_line(error)}). Name a file in it."
         ) from error
@@ -249,6 +251,8 @@ def _from_hub(name: str) -> Iterable[object]:
     try:
         loaded = datasets.load_dataset(dataset, config or None, split=split or "train")
     except Exception as error:  # the library raises its own, the hub client's, and OSError
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CalibrationError(f"Neither a file nor a data set is called {name!r}: {reason}") from error
     return cast("Iterable[object]", loaded)

@@ -29,6 +29,7 @@ from billhook.errors import (
     UnusableModel,
     did_you_mean,
     first_line,
+    is_out_of_memory,
 )
 from billhook.log import logger
 from billhook.model.acceptance import other_head
@@ -267,6 +268,8 @@ def _refuse_missing_device(name: str) -> None:
     try:
         torch.empty(0, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):  # the device is there, and others fill it
+            raise
         raise InvalidConfig(f"There is no device {name!r} here: {first_line(error)}") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from billhook.errors import BillhookError, ModelNotFound, UnusableModel, first_line
+from billhook.errors import BillhookError, ModelNotFound, UnusableModel, first_line, is_out_of_memory
 
 LONGEST = 400
 """Characters of somebody else's message that are passed on."""
@@ -22,15 +22,17 @@ def in_one_line(name: str) -> Iterator[None]:
 
     Raises:
         UnusableModel: a package is missing.
-        ModelNotFound: anything else went wrong; MemoryError and what billhook itself says go through.
+        ModelNotFound: anything else went wrong; missing memory and what billhook itself says go through.
     """
     try:
         yield
-    except (BillhookError, MemoryError):
+    except BillhookError:
         raise
     except ImportError as error:
         raise UnusableModel(f"The model {name} needs a package that is not installed: {first_line(error)}") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise unloadable(name, error) from error
 
 

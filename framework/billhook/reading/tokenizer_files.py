@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from billhook.errors import ModelNotFound, UnusableModel
+from billhook.errors import ModelNotFound, UnusableModel, is_out_of_memory
 from billhook.reading.one_line import reason
 
 WAY_OUT = "Name a model or folder that has it: --tokenizer FOLDER, billhook.load(..., tokenizer=FOLDER)."
@@ -25,6 +25,8 @@ def read_tokenizer(name: str, place: str, options: Mapping[str, Any]) -> PreTrai
     try:
         loaded = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(place, **options))
     except Exception as error:  # whatever its files make transformers raise
+        if is_out_of_memory(error):
+            raise
         _refuse_sentencepiece(name, place, error)
         if isinstance(error, ImportError):
             raise UnusableModel(f"The tokenizer of {name} needs a package: {reason(error)}") from error

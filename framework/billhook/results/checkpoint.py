@@ -71,7 +71,8 @@ def save(
     Raises:
         OutputExists: ``path`` is there and may not be replaced, or another run writes there.
         CheckpointError: the layers differ and ``uniform`` was asked for, the model cannot be padded, transformers
-            refuses to save it, it cannot be written, or the reloaded one differs.
+            refuses to save it, it cannot be written, the reloaded one differs, or there is no memory for that. The
+            result stays as it is, and can be saved again.
         NotFinite: with ``verify``, the model's logits are NaN or infinite; nothing was written.
     """
     with Place(path, overwrite=overwrite) as place:
@@ -80,6 +81,20 @@ def save(
 
 def fill(place: Place, result: Outcome, *, verify: bool = True, pad: bool = False, uniform: bool = False) -> Path:
     """Like :func:`save`, into a place that was taken before."""
+    try:
+        path = _fill(place, result, verify=verify, pad=pad, uniform=uniform)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CheckpointError(
+            f"The checkpoint cannot be written{' and compared' * verify}: out of memory ({first_line(error)}). Nothing "
+            f"of it is left at {place.path}. {'Without verify (--no-verify) it takes less.' * verify}".rstrip()
+        ) from error
+    logger.info("checkpoint written to {}", place.path)
+    return path
+
+
+def _fill(place: Place, result: Outcome, *, verify: bool, pad: bool, uniform: bool) -> Path:
     if verify:
         refuse_not_finite(result.model)
     model = padded(result.model) if pad else result.model
@@ -96,13 +111,12 @@ def fill(place: Place, result: Outcome, *, verify: bool = True, pad: bool = Fals
                 verify_reload(model, draft)
             _put_in_place(place, draft)
     except OSError as error:
-        if isinstance(error, BillhookError):
+        if isinstance(error, BillhookError) or is_out_of_memory(error):
             raise
         raise CheckpointError(
             f"The checkpoint cannot be written to {place.path}: {error.strerror or first_line(error)}. Nothing of it "
             f"is left there. Make room, or save it elsewhere."
         ) from error
-    logger.info("checkpoint written to {}", place.path)
     return place.path.absolute()
 
 

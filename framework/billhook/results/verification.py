@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 from billhook.data.tokens import TokenBatch
-from billhook.errors import CheckpointError, NotFinite
+from billhook.errors import CheckpointError, NotFinite, is_out_of_memory
 from billhook.heterogeneous.configuration_billhook import is_known
 from billhook.heterogeneous.family import is_heterogeneous
 from billhook.model.key_values import read_on
@@ -91,6 +91,8 @@ def _reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             trust_remote_code=False,  # the code that counts is the installed one, not the copy beside the weights
         )
     except Exception as error:  # whatever a loader raises, the user must hear that the checkpoint is not good
+        if is_out_of_memory(error):  # which says nothing of the checkpoint
+            raise
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"The checkpoint cannot be loaded again: {reason}. It is left in {folder}.") from error
     fresh, info = loaded  # a pair because of output_loading_info
@@ -126,6 +128,8 @@ def _compare_tokens(
     try:
         ours, theirs = greedy(model, prompt, cache), greedy(fresh, prompt, cache)
     except (IndexError, KeyError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(
             f"Generation with {cache} cache fails: {type(error).__name__}: {error}. The checkpoint is left in {folder}."
         ) from error

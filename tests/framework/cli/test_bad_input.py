@@ -329,33 +329,6 @@ def test_a_disk_that_is_full_is_told_in_one_line_and_the_work_is_not_lost(
     assert again == whole
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
-    ],
-    ids=["python", "an accelerator", "the processor"],
-)
-def test_memory_that_runs_out_when_the_checkpoint_is_read_again_loses_no_work(
-    error: Exception, run: Run, in_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def grow(*arguments: object) -> None:
-        raise error
-
-    pruning = ("prune", "model", "--recipe=replaceme-ls", "--layers", 1, "--out", tmp_path / "out", *QUICK.split())
-    with monkeypatch.context() as patch:
-        patch.setattr("billhook.results.checkpoint.verify_reload", grow)
-        said = refused(run(*pruning))
-    assert "cannot be written and compared: out of memory. --no-verify takes less. The plan is kept" in said
-    assert [file.name for file in tmp_path.iterdir()] == ["out.plan.json"], "no half checkpoint"
-    command = said.partition("The plan is kept, and makes the same model again: ")[2]
-    again = shlex.split(command.replace("ELSEWHERE", str(tmp_path / "elsewhere")))[1:]
-    assert run(*again, "--no-verify").code == 0
-    assert (tmp_path / "elsewhere" / "model.safetensors").exists()
-
-
 def test_a_result_that_overflows_is_not_written_and_nobody_is_asked_to_report_it(run: Run, tmp_path: Path) -> None:
     model = tiny_model("llama", dtype=torch.float16)
     with torch.no_grad():
