@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, cast
 
+import attrs
 from transformers import PreTrainedModel
 
 from billhook.errors import PluginError
@@ -16,7 +17,7 @@ from billhook.plugins.watch import watching
 from billhook.pruning.attribution import Whereabouts
 from billhook.pruning.method import Method
 from billhook.pruning.untouched import Untouched
-from billhook.roles.role import Role, Strategy
+from billhook.roles.role import ROLES, Role
 
 OFTEN = ("billhook_on_progress", "billhook_on_search")
 """Hooks that are called too often for more than a glance."""
@@ -63,7 +64,7 @@ class Overwriting:
         changed = self._untouched.thorough()
         if changed is None:
             return
-        strangers = [found for role in roles if (found := self._stranger(role)) is not None]
+        strangers = [found for role in roles for found in self._strangers(role)]
         self._raise(changed, strangers)
 
     def _look(self, culprit: Callable[[], Culprit], hook: str) -> None:
@@ -78,16 +79,28 @@ class Overwriting:
             blame(error, culprits[0])
         raise error
 
-    def _stranger(self, role: Role) -> Culprit | None:
-        strategy: Strategy | None = getattr(self._method, role)
-        cls = type(strategy)
-        if strategy is None or cls.__module__.partition(".")[0] in OURS:
-            return None
-        name = self._registry.offered_as(role, cls)
-        owner = owner_of(cls) if name is None else self._registry.owner_of(name)
-        called = f"({cls.__module__}.{cls.__qualname__})" if name is None else name
+    def _strangers(self, role: Role) -> Iterator[Culprit]:
+        """What of the strategy is no part of billhook: itself, or those that it is made of."""
         cut = "" if self._where.cut is None else str(self._where.cut)
-        return Culprit(what=f"the {role} {called}", owner=owner, cut=cut, phase=self._where.phase)
+        for strategy in parts_of(getattr(self._method, role)):
+            cls = type(strategy)
+            if not isinstance(strategy, ROLES[role].base) or cls.__module__.partition(".")[0] in OURS:
+                continue
+            name = self._registry.offered_as(role, cls)
+            owner = owner_of(cls) if name is None else self._registry.owner_of(name)
+            called = f"({cls.__module__}.{cls.__qualname__})" if name is None else name
+            yield Culprit(what=f"the {role} {called}", owner=owner, cut=cut, phase=self._where.phase)
+
+
+def parts_of(value: object) -> Iterator[object]:
+    """An attrs object and all that its fields hold, as the stages of a sequence of selectors."""
+    if isinstance(value, tuple | list):
+        for each in value:
+            yield from parts_of(each)
+    elif value is not None and attrs.has(type(value)):
+        yield value
+        for field in attrs.fields(cast("type[attrs.AttrsInstance]", type(value))):
+            yield from parts_of(getattr(value, field.name))
 
 
 def _text(changed: str, who: str) -> str:

@@ -33,6 +33,7 @@ from billhook.testing import tiny_model, tiny_tokens
 from billhook_strategies.estimators.least_squares import LeastSquares
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.objectives.perplexity import Perplexity
+from billhook_strategies.selectors.sequence import Sequence, Stage
 
 TWO = Budget(layers=2)
 
@@ -148,6 +149,13 @@ def test_a_selector_that_writes_is_named(write: Write) -> None:
     with pytest.raises(PluginError, match=r"written to by the selector \(.*\.Choosing\): ") as caught:
         prune(model, selector=Choosing(write, model))
     assert "while selecting" in caught.value.__notes__[0]
+
+
+def test_a_selector_within_a_sequence_is_named() -> None:
+    model = tiny_model("llama")
+    stages = (Stage(selector=Choosing(in_place, model)),)
+    with pytest.raises(PluginError, match=r"written to by the selector \(.*\.Choosing\): "):
+        prune(model, selector=Sequence(stages=stages))
 
 
 @attrs.frozen(eq=False)
