@@ -168,7 +168,12 @@ class ActivationCache:
             )
         self._files += 1
         path = Path(self._folder.name) / f"{self._files}.safetensors"
-        save_file({"activation": tensor.cpu().contiguous()}, path)  # leaves nothing behind where it fails
+        try:
+            save_file({"activation": tensor.cpu().contiguous()}, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()  # half of it, by an older safetensors
+            raise
         return path
 
     def _give_up_disk(self, error: Exception) -> None:
