@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Hashable
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from billhook.errors import InvalidConfig
+from billhook.files.own_folder import OwnFolder
 from billhook.log import logger
 from billhook.value_kinds import refuse_other_kind, typed
 
@@ -32,7 +32,8 @@ class CacheBudget:
         device: beside the model on its accelerator; ignored on the CPU, where ``host`` counts.
         host: in main memory (pinned where a GPU reads it).
         disk: in a temporary folder.
-        folder: where that folder is made; the system's choice if None.
+        folder: where that folder is made; the system's choice if None. One that a killed process has left there is
+            deleted when the next is made.
     """
 
     device: int = 1024 * MIB
@@ -63,7 +64,7 @@ class ActivationCache:
         self.used = {"device": 0, "host": 0, "disk": 0}
         self._tensors: dict[CacheKey, Tensor | Path] = {}
         self._sizes: dict[CacheKey, tuple[str, int]] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: OwnFolder | None = None
         self._files = 0
         self._disk_failed = False
 
@@ -127,7 +128,7 @@ class ActivationCache:
         self._sizes.clear()
         self.used = dict.fromkeys(self.used, 0)
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.close()
             self._folder = None
         self._disk_failed = False
 
@@ -163,11 +164,9 @@ class ActivationCache:
 
     def _write(self, tensor: Tensor) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="billhook-", dir=self.budget.folder, ignore_cleanup_errors=True
-            )
+            self._folder = OwnFolder("activations", self.budget.folder)
         self._files += 1
-        path = Path(self._folder.name) / f"{self._files}.safetensors"
+        path = self._folder.path / f"{self._files}.safetensors"
         try:
             save_file({"activation": tensor.cpu().contiguous()}, path)
         except BaseException:

@@ -14,7 +14,7 @@ import typer
 from billhook.cli.commands import analyze, apply, evaluate, export, new_plugin, plugins, prune, recipes
 from billhook.cli.ending import ending
 from billhook.cli.messages import Interrupted, Messages
-from billhook.cli.streams import lossy_streams
+from billhook.cli.streams import kept, lossy_streams
 from billhook.errors import BillhookError, first_line, is_out_of_memory
 from billhook.version import __version__
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if lost is None or isinstance(lost, BrokenPipeError):  # whoever read it has had enough
             return code
         with Messages() as messages:
-            messages.error(f"What the command says could not be printed: {lost.strerror}. What it does is done.")
+            messages.error(f"What the command says could not be printed: {lost.strerror}. {kept(losses.said)}")
         return code or 1
 
 

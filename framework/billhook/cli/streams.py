@@ -1,19 +1,26 @@
 """Standard output and standard error that may fail without harm: a full disk, a reader that is gone, a lost terminal.
 
-What a command does must not end because it cannot be told. So these take whatever is written to them, and remember that
-it was lost.
+What a command does must not end because it cannot be told. So these take whatever is written to them, and remember what
+was lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import attrs
+
+from billhook.errors import CheckpointError
+from billhook.files.whole_file import write_whole
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -21,10 +28,17 @@ if TYPE_CHECKING:
 
 @attrs.define
 class Losses:
-    """What could not be written, if anything: the first error of each stream."""
+    """What could not be written, if anything.
+
+    Attributes:
+        stdout: the first error of standard output.
+        stderr: that of standard error.
+        said: all that standard output was given, which is no more than a user reads or one JSON object.
+    """
 
     stdout: OSError | None = None
     stderr: OSError | None = None
+    said: bytearray = attrs.field(factory=bytearray)
 
 
 class _Lossy(io.RawIOBase):
@@ -44,12 +58,15 @@ class _Lossy(io.RawIOBase):
 
     def write(self, data: Buffer) -> int:
         view = memoryview(data).cast("B")
+        written = len(view)
         if getattr(self._losses, self.name) is None:
             try:
-                return os.write(self._descriptor, view)
+                written = os.write(self._descriptor, view)
             except OSError as error:
                 setattr(self._losses, self.name, error)
-        return len(view)
+        if self.name == "stdout":
+            self._losses.said += view[:written]
+        return written
 
 
 @contextmanager
@@ -69,6 +86,16 @@ def lossy_streams() -> Iterator[Losses]:
             if stream is not None:
                 stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def kept(said: bytearray) -> str:
+    """Writes what was not printed to a file, and says to which: figures of hours may be all that a command makes."""
+    for folder in (tempfile.gettempdir, os.getcwd):
+        with contextlib.suppress(OSError, CheckpointError):  # as full as what it was printed to; or gone
+            file = Path(folder(), f"billhook-{secrets.token_hex(4)}.txt")
+            write_whole(file, bytes(said), overwrite=False, what="output")
+            return f"It is in {file}."
+    return "What it does is done."
 
 
 def _take_free_numbers() -> None:

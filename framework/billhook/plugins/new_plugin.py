@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from billhook.errors import InvalidConfig, OutputExists, did_you_mean, listing
+from billhook.files.own_folder import OwnFolder
 from billhook.files.renaming import rename_new
+from billhook.files.syncing import sync_tree
 from billhook.version import __version__
 
 TEMPLATES = ("selector", "estimator", "merger", "objective", "adapter", "recipe", "hook")
@@ -46,11 +47,12 @@ def new_plugin(name: str, role: str, parent: Path) -> Path:
     texts = {file: _filled(template, words) for file, template in files.items()}
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as beside:
-            draft = Path(beside) / folder.name
+        with OwnFolder(f".{folder.name}", parent) as beside:
+            draft = beside.path / folder.name
             draft.mkdir()
             for file, text in texts.items():
                 (draft / file).write_text(text, encoding="utf-8")
+            sync_tree(draft)
             rename_new(draft, folder)
     except FileExistsError as error:
         raise OutputExists(f"{folder} is there already. Choose another name, or another folder with --out.") from error
