@@ -52,6 +52,15 @@ def proposals(selector: Selector, state: PruningState, budget: Budget) -> Iterat
         yield cut
 
 
+def tell_nothing_cut(selector: Selector, state: PruningState) -> None:
+    """Warn that the model is as it was, and whose doing it is: the selector's, or that of hooks that vetoed all."""
+    if state.vetoed:
+        vetoed = len(set(state.vetoed))
+        logger.warning("Nothing was cut: hooks vetoed all that the selector {!r} proposed ({} cuts).", selector, vetoed)
+    else:
+        logger.warning("Nothing was cut: the selector {!r} proposed nothing.", selector)
+
+
 def tell_missed(selector: Selector, state: PruningState, budget: Budget, before_last: int) -> None:
     """Warn where the cuts are too few for the budget, or went on when it was met.
 

@@ -19,7 +19,7 @@ from billhook.data.calibration import Calibration
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.data.guard import guard_tokens
 from billhook.data.tokens import Tokens
-from billhook.errors import InvalidConfig, NotFinite
+from billhook.errors import InvalidConfig
 from billhook.log import logger
 from billhook.model.skeleton import has_rounded_buffers, renew_buffers
 from billhook.model.view import ModelView
@@ -37,7 +37,7 @@ from billhook.progress import SearchProgress
 from billhook.pruning.attribution import Whereabouts, attributed
 from billhook.pruning.method import Method
 from billhook.pruning.overwriting import Overwriting
-from billhook.pruning.proposals import proposals, tell_missed
+from billhook.pruning.proposals import proposals, tell_missed, tell_nothing_cut
 from billhook.pruning.records import Records
 from billhook.pruning.refusals import (
     refuse_growing,
@@ -63,7 +63,7 @@ from billhook.roles.recipe import Recipe
 from billhook.roles.role import ROLES
 from billhook.roles.selector import Selector
 from billhook.roles.state import PruningState
-from billhook.search.scoring import score
+from billhook.search.scoring import score, why_not_finite
 from billhook.value_kinds import ELSEWHERE, refuse_other_kind, typed
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class _Run:
             self._clock("seconds_repairing", time.perf_counter() - selected)
         self.where.phase, self.where.cut = "", None
         if not state.cuts:
-            logger.warning("Nothing was cut: {} vetoed.", len(state.vetoed))
+            tell_nothing_cut(self.method.selector, state)
         elif self.method.selector.meets_budget and not state.vetoed:
             tell_missed(self.method.selector, state, budget, gone)
 
@@ -354,8 +354,11 @@ class _Run:
             self.where.phase = "scoring"
             self.metrics[name] = score(state, state.objective)
             self.overwriting.refuse("objective")
-            if not state.cuts and not math.isfinite(self.metrics[name]):
-                raise NotFinite(f"By the objective {state.objective!r} the dense model's logits are")
+            if not math.isfinite(self.metrics[name]):
+                error = why_not_finite(state, state.objective, self.metrics[name])
+                if not state.cuts:
+                    raise error
+                logger.warning("{}", error)
 
     def _clock(self, name: str, seconds: float) -> None:
         self.metrics[name] = self.metrics.get(name, 0.0) + seconds

@@ -13,7 +13,7 @@ import torch
 from billhook.cuts.candidate import Candidate
 from billhook.errors import InvalidConfig
 from billhook.search.candidate_streams import CandidateStreams
-from billhook.search.scoring import losses, predicted_count, require_predictions
+from billhook.search.scoring import losses, predicted_count, refuse_no_candidate, require_predictions
 
 if TYPE_CHECKING:
     from billhook.cuts.cut import Cut
@@ -48,6 +48,8 @@ def compare(state: PruningState, cuts: Sequence[Cut], *, tokens: int | None = No
 
     Raises:
         InvalidConfig: the state has no objective.
+        NotFinite: the model's logits are not finite after any of the cuts.
+        PluginError: the objective gives no number for any of them.
     """
     if state.objective is None:
         raise InvalidConfig("To compare cuts takes an objective: Pruner(objective='perplexity'), for instance.")
@@ -63,6 +65,7 @@ def compare(state: PruningState, cuts: Sequence[Cut], *, tokens: int | None = No
             loss = losses(state.flow.runner, state.objective, [stream], batch.tokens, dense)[0]
             totals[candidate] += loss if math.isfinite(loss) else math.inf
         state.progress("comparing", index + 1, len(batches))
+    refuse_no_candidate(state, state.objective, {c.cut: totals[c] for c in candidates})
     count = require_predictions(sum(predicted_count(batch) for batch in batches))
     return Comparison(totals[nothing] / count, {c.cut: totals[c] / count for c in candidates})
 

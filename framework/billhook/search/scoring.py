@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
+import attrs
 from torch import Tensor
 
-from billhook.errors import CalibrationError, PluginError
+from billhook.errors import BillhookError, CalibrationError, NotFinite, PluginError
 from billhook.evaluation.loss import logit_tokens
 from billhook.roles.objective import Objective, Predictions
 
 if TYPE_CHECKING:
     from billhook.activations.runner import Runner
+    from billhook.cuts.cut import Cut
     from billhook.data.tokens import TokenBatch
     from billhook.roles.state import PruningState
 
@@ -37,6 +40,50 @@ def score(state: PruningState, objective: Objective) -> float:
         total += losses(state.flow.runner, objective, [stream], batch, dense)[0]
         count += predicted_count(batch)
     return value_of(objective, total / require_predictions(count))
+
+
+def refuse_no_candidate(state: PruningState, objective: Objective, totals: Mapping[Cut, float]) -> None:
+    """Raise where ``objective`` gives no number for any cut that it was to compare: none is the best then.
+
+    Args:
+        state: with the model that all of them were tried in.
+        objective: what they were compared by.
+        totals: the summed loss after each cut, infinite where it was none.
+
+    Raises:
+        NotFinite: the logits of the model are not finite after the first of them.
+        PluginError: they are, so the objective is to blame.
+    """
+    if not totals or any(map(math.isfinite, totals.values())):
+        return
+    cut = next(iter(totals))
+    with state.trial(cut):
+        logits = f"the logits after each of {len(totals)} cuts that are compared, {cut} for instance,"
+        raise why_not_finite(state, objective, math.nan, logits=logits)
+
+
+def why_not_finite(state: PruningState, objective: Objective, found: float, *, logits: str = "") -> BillhookError:
+    """The error to raise, or to tell, where ``objective`` gave ``found``, which is not finite, for the present model.
+
+    The model is to blame where its logits are not finite, and the objective where they are. ``logits`` says
+    which these are.
+    """
+    logits = logits or f"the {'pruned' if state.cuts else 'dense'} model's logits,"
+    if score(state, _NotFiniteLogits()) > 0:
+        return NotFinite(f"By the objective {objective!r} {logits.rstrip(',')} are")
+    return PluginError(
+        f"The objective {objective!r} gives {found} by {logits} which are finite: its loss and value must be numbers "
+        f"wherever logits are, or nothing can be compared by it."
+    )
+
+
+@attrs.frozen
+class _NotFiniteLogits(Objective):
+    """Share of tokens of which a logit is NaN or infinite."""
+
+    def loss(self, predictions: Predictions) -> float:
+        """How many of these tokens."""
+        return float((~predictions.logits.isfinite().all(-1)).sum())
 
 
 def losses(

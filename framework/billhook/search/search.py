@@ -19,7 +19,7 @@ from billhook.errors import InvalidConfig, InvalidJournal
 from billhook.plans.journal import Decision
 from billhook.progress import SearchProgress
 from billhook.search.candidate_streams import CandidateStreams
-from billhook.search.scoring import losses, predicted_count, require_predictions, value_of
+from billhook.search.scoring import losses, predicted_count, refuse_no_candidate, require_predictions, value_of
 
 if TYPE_CHECKING:
     from billhook.activations.runner import OpenBatch
@@ -118,6 +118,8 @@ class Search:
         Raises:
             InvalidConfig: there is none.
             InvalidJournal: the journal says something that is no candidate.
+            NotFinite: the model's logits are not finite after any of them.
+            PluginError: the objective gives no number for any of them.
         """
         cuts = [cut for cut in cuts if cut not in self._state.vetoed]
         if not cuts:
@@ -151,6 +153,7 @@ class Search:
             self._score_exactly(step)
         else:
             self._score_racing(step, self._race)
+        refuse_no_candidate(self._state, self._objective, {c.cut: step.total(c) for c in step.candidates})
         winner = step.best_first()[0]
         self._last = {c.cut: step.total(c) for c in candidates}
         self._seconds_per_step = time.perf_counter() - step.began

@@ -17,8 +17,12 @@ Form = Literal["approximate", "exact"]
 """Of ReplaceMe's loss (arXiv 2505.02819): ``1 − cos(X T, R)``, equation 7, or ``1 − cos(X T + skip, target)``, 6."""
 
 
+MOST = {"epochs": 10_000, "learning_rate": 1e30, "l1": 1e30, "l2": 1e30}
+"""More than anybody could want: a file that asks for more would keep a run busy for ever, or leave float32."""
+
+
 def refuse_bad_options(estimator: Any, *, positive: tuple[str, ...], not_negative: tuple[str, ...]) -> None:
-    """Raise :class:`InvalidConfig` for a ``form`` that is none, or a number out of its range."""
+    """Raise :class:`InvalidConfig` for a ``form`` that is none, or a number out of its range; see :data:`MOST`."""
     owner = type(estimator).__name__
     if estimator.form not in get_args(Form):
         raise InvalidConfig(f"The 'form' of {owner} must be 'approximate' or 'exact'; got {estimator.form!r}.")
@@ -28,6 +32,9 @@ def refuse_bad_options(estimator: Any, *, positive: tuple[str, ...], not_negativ
     for name in not_negative:
         if not getattr(estimator, name) >= 0:
             raise InvalidConfig(f"The {name!r} of {owner} must not be negative; got {getattr(estimator, name)}.")
+    for name, most in MOST.items():
+        if getattr(estimator, name, 0) > most:
+            raise InvalidConfig(f"The {name!r} of {owner} must not be above {most:g}; got {getattr(estimator, name)}.")
 
 
 def start(regression: Regression) -> Tensor:

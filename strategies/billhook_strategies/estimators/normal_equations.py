@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import attrs
@@ -86,6 +87,8 @@ def refuse_inner(regression: Regression, what: str) -> None:
 def _solve_deviation(sums: Moments, prior: Tensor, strength: float) -> Solution:
     """``(G + λI) D = B − G T₀`` for the deviation D = T − T₀: small where T₀ is good, so rounding hurts least."""
     right = sums.xr - sums.xx @ prior
+    if not math.isfinite(strength):  # a pull that float64 cannot hold leaves no deviation
+        return Solution(torch.zeros_like(right), 0)
     gram = sums.xx + strength * torch.eye(sums.d_in, dtype=sums.xx.dtype, device=sums.xx.device)
     scale = gram.diagonal().clamp_min(torch.finfo(gram.dtype).tiny).rsqrt()  # unit diagonal: sink columns differ by 1e5
     scaled = gram * scale[:, None] * scale[None, :]
@@ -100,7 +103,12 @@ def _solve_deviation(sums: Moments, prior: Tensor, strength: float) -> Solution:
 
 def _solve_determined_part(gram: Tensor, right: Tensor) -> Solution:
     """The solution of least norm by eigenvalues: directions the data do not determine get no deviation."""
-    values, vectors = torch.linalg.eigh(gram)
+    try:
+        values, vectors = torch.linalg.eigh(gram)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined] # not in its list of names
+        raise SingularProblem(
+            "The sums of the activations span more than float64 holds. Use other data, or a weaker ridge."
+        ) from error
     determined = values > values[-1] * len(gram) * torch.finfo(gram.dtype).eps
     inverse = torch.where(determined, 1 / values.where(determined, torch.ones_like(values)), 0.0)
     deviation = vectors @ (inverse[:, None] * (vectors.T @ right))

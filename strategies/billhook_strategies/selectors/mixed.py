@@ -37,6 +37,10 @@ from billhook_strategies.selectors.block_pruner import possible, removable
 
 BranchCut = DropBranch | KeepChannels | KeepHeads
 
+MOST_ROUNDS = 10_000
+MOST_PARTS = 64
+"""More than anybody could want. A plan that asks for more would keep a run busy for ever."""
+
 
 @attrs.frozen(kw_only=True, field_transformer=typed)
 class Mixed(Selector):
@@ -73,6 +77,10 @@ class Mixed(Selector):
         for name in ("rounds", "tokens"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"The {name!r} of Mixed must be at least 1; got {getattr(self, name)}.")
+        if self.rounds > MOST_ROUNDS:
+            raise InvalidConfig(f"The 'rounds' of Mixed must not be above {MOST_ROUNDS:,}; got {self.rounds}.")
+        if len(self.parts) > MOST_PARTS:
+            raise InvalidConfig(f"The 'parts' of Mixed are {MOST_PARTS} at most; got {len(self.parts)}.")
         if not self.parts or not all(0 < part < 1 for part in self.parts):
             raise InvalidConfig(f"The 'parts' of Mixed must lie between 0 and 1, at least one; got {self.parts}.")
         if self.score not in get_args(UnitRule):

@@ -9,6 +9,10 @@ import attrs
 from billhook import Budget, Cut, PruningState, Selector, hookimpl, typed
 from billhook.errors import InvalidConfig
 
+MOST_STAGES = 1000
+MOST_SHARE = 1e9
+"""More than anybody could want; shares are added up, and their sum has to be a number."""
+
 
 @attrs.frozen(field_transformer=typed)
 class Stage:
@@ -20,8 +24,8 @@ class Stage:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.selector, Selector):
             raise InvalidConfig(f"The selector of a stage must be a Selector object; got {self.selector!r}.")
-        if not self.share >= 0:
-            raise InvalidConfig(f"The share of a stage must not be negative; got {self.share}.")
+        if not 0 <= self.share <= MOST_SHARE:
+            raise InvalidConfig(f"The share of a stage must lie between 0 and {MOST_SHARE:g}; got {self.share}.")
 
 
 def _stages(given: Iterable[Stage | tuple[Selector, float]]) -> tuple[Stage, ...]:
@@ -48,6 +52,8 @@ class Sequence(Selector):
     stages: tuple[Stage, ...] = attrs.field(converter=_stages)
 
     def __attrs_post_init__(self) -> None:
+        if len(self.stages) > MOST_STAGES:
+            raise InvalidConfig(f"A Sequence has {MOST_STAGES} stages at most; got {len(self.stages)}.")
         if not self._active():
             raise InvalidConfig("A Sequence needs at least one stage with a share above 0.")
 

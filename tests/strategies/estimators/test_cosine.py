@@ -130,6 +130,9 @@ def test_the_map_does_not_depend_on_the_room_for_its_rows() -> None:
         ({"epochs": 0}, "'epochs' of Cosine must be above 0; got 0"),
         ({"l1": -1.0}, "'l1' of Cosine must not be negative; got -1.0"),
         ({"l2": float("nan")}, "'l2' of Cosine must not be negative; got nan"),
+        ({"epochs": 10**9}, "'epochs' of Cosine must not be above 10000; got 1000000000"),
+        ({"learning_rate": 1e308}, r"'learning_rate' of Cosine must not be above 1e\+30; got 1e\+308"),
+        ({"l1": 1e308}, r"'l1' of Cosine must not be above 1e\+30; got 1e\+308"),
     ],
 )
 def test_options_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:

@@ -159,6 +159,8 @@ def test_a_plan_from_when_it_was_an_optimizer_of_cosine_speaks_of_it() -> None:
         ({"batch_tokens": 0}, "'batch_tokens' of CosineIRLS must be above 0; got 0"),
         ({"epochs": 0}, "'epochs' of CosineIRLS must be above 0; got 0"),
         ({"l2": float("nan")}, "'l2' of CosineIRLS must not be negative; got nan"),
+        ({"epochs": 10**9}, "'epochs' of CosineIRLS must not be above 10000; got 1000000000"),
+        ({"l2": 1e308}, r"'l2' of CosineIRLS must not be above 1e\+30; got 1e\+308"),
     ],
 )
 def test_options_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:

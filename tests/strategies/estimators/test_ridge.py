@@ -23,9 +23,12 @@ def test_a_weak_ridge_is_least_squares(problem: PlantedProblem) -> None:
     torch.testing.assert_close(weak, plain, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("strength", [1e9, 1e300, 1e308])
 @pytest.mark.parametrize(("toward", "wanted"), [("present", torch.eye(8)), ("zero", torch.zeros(8, 8))])
-def test_a_strong_ridge_is_what_it_pulls_to(toward: Literal["present", "zero"], wanted: torch.Tensor) -> None:
-    found = Ridge(strength=1e9, toward=toward).estimate(planted_problem().regression)
+def test_a_strong_ridge_is_what_it_pulls_to(
+    toward: Literal["present", "zero"], wanted: torch.Tensor, strength: float
+) -> None:
+    found = Ridge(strength=strength, toward=toward).estimate(planted_problem().regression)
     # what is left of the data is of order 1 / strength
     torch.testing.assert_close(found.weight, wanted.double(), rtol=0, atol=1e-7)
 

@@ -134,6 +134,8 @@ def test_repaired_on_trial_it_ends_nearer_to_the_dense_model() -> None:
     [
         ({"rounds": 0}, "'rounds' of Mixed must be at least 1; got 0"),
         ({"tokens": 0}, "'tokens' of Mixed must be at least 1; got 0"),
+        ({"rounds": 10**12}, "'rounds' of Mixed must not be above 10,000; got 1000000000000"),
+        ({"parts": (0.125,) * 3000}, "'parts' of Mixed are 64 at most; got 3000"),
         ({"parts": ()}, "'parts' of Mixed must lie between 0 and 1, at least one"),
         ({"parts": (0.5, 1.0)}, r"'parts' of Mixed must lie between 0 and 1, at least one; got \(0.5, 1.0\)"),
         ({"score": "magnitude"}, "'score' of Mixed must be one of weight-l1, .*; got 'magnitude'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, cast
 
 import pytest
@@ -166,10 +167,15 @@ def test_a_stage_of_no_selector_is_refused() -> None:
         Stage(wrong)
 
 
-@pytest.mark.parametrize("share", [-1.0, float("nan")])
-def test_a_negative_share_is_refused(share: float) -> None:
-    with pytest.raises(InvalidConfig, match=f"share of a stage must not be negative; got {share}"):
+@pytest.mark.parametrize("share", [-1.0, float("nan"), float("inf"), 1e308])
+def test_a_share_that_is_negative_or_cannot_be_added_up_is_refused(share: float) -> None:
+    with pytest.raises(InvalidConfig, match=re.escape(f"share of a stage must lie between 0 and 1e+09; got {share}")):
         Stage(Sleb(), share)
+
+
+def test_stages_without_end_are_refused() -> None:
+    with pytest.raises(InvalidConfig, match="A Sequence has 1000 stages at most; got 2000"):
+        Sequence([Stage(Sleb())] * 2000)
 
 
 @pytest.mark.parametrize("stages", [[], [(Sleb(), 0)]])
