@@ -49,7 +49,7 @@ from billhook import (
     hookimpl,
 )
 from billhook.cuts.candidate import Candidate
-from billhook.errors import CalibrationError, InvalidConfig, InvalidJournal
+from billhook.errors import CalibrationError, InvalidConfig, InvalidJournal, PluginError
 from billhook.plans.journal import Decision
 from billhook.testing import random_map, tiny_model, tiny_tokens, tiny_view
 from billhook_strategies.mergers.fold import Fold
@@ -474,11 +474,15 @@ def test_what_is_not_finite_loses(bad: float, race: Race | None) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_if_nothing_is_finite_the_first_is_taken_at_an_infinite_score(bad: float) -> None:
+def test_if_no_candidate_has_a_number_the_objective_is_named(bad: float) -> None:
     view = tiny_view(num_hidden_layers=3)
-    with state_of(view, loss=Poisoned(below=math.inf, bad=bad)) as state:
-        assert Search(state, 1).best(branches(view)[::-1]) == branches(view)[-1]
-        assert state.scores[branches(view)[-1]] == math.inf
+    with (
+        state_of(view, loss=Poisoned(below=math.inf, bad=bad)) as state,
+        pytest.raises(
+            PluginError, match=r"The objective Poisoned\(.*\) gives nan by the logits after each of \d+ cuts"
+        ),
+    ):
+        Search(state, 1).best(branches(view)[::-1])
 
 
 def useless(view: ModelView) -> ModelView:
