@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,8 @@ class JournalFile(os.PathLike[str]):
                 written += os.write(self._lock.fd, data[written:])
             os.fsync(self._lock.fd)
         except OSError as error:
-            self.truncate(size)
+            with contextlib.suppress(OSError):  # half a line is known as such by whoever goes on
+                self.truncate(size)
             raise self._trouble("written", error, "Make room, and the same command goes on from it.") from error
 
     def truncate(self, size: int) -> None:

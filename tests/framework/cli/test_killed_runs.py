@@ -109,14 +109,14 @@ def spread(places: Sequence[int], count: int) -> list[int]:
     return [places[number * len(places) // count] for number in range(count)]
 
 
-def check(command: Command, folder: Path, *, each: int) -> Counter[str]:
-    """Kill it at so many places of each room; how often each was hit."""
+def check(command: Command, folder: Path, *, each: int, rooms: Sequence[str] = ROOMS) -> Counter[str]:
+    """Kill it at so many places of each of these rooms; how often each was hit."""
     whole = folder / "whole"
     calls = in_a_process(command, whole, die_at=None, by=0)
     assert len(calls) > each, "it came to its end"
     there = folder / "there"
     hit: Counter[str] = Counter()
-    for room in ROOMS:
+    for room in rooms:
         for at in spread([number for number, called in enumerate(calls, 1) if called == room], each):
             by = SIGNALS[hit.total() % len(SIGNALS)]
             there.mkdir()
@@ -139,7 +139,8 @@ NAMES = ("a search", "a search, repaired", "the default", "a plan again", "an ex
 def test_a_command_that_is_killed_is_made_good_by_the_same_command(
     name: str, commands: dict[str, Command], tmp_path: Path
 ) -> None:
-    assert check(commands[name], tmp_path, each=1).total() >= 2
+    """Once in every third room; the first three commands, which work in all rooms, take all of them."""
+    assert check(commands[name], tmp_path, each=1, rooms=ROOMS[NAMES.index(name) % 3 :: 3]).total() >= 1
 
 
 @pytest.mark.slow
