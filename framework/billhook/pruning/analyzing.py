@@ -9,6 +9,7 @@ from billhook.data.calibration import Calibration
 from billhook.data.encoding import refuse_no_tokenizer
 from billhook.measures.windows import Metric, Which, WindowDistances, measure_windows
 from billhook.model.positions import refuse_long_rows
+from billhook.model.vocabulary import refuse_unknown_ids
 from billhook.news import News
 from billhook.plugins.registry import default_registry
 from billhook.progress import Progress
@@ -57,6 +58,7 @@ def analyze(
     with News(shown=progress is None) as news:
         told = progress or news
         data = Calibration.of(calibration).tokenize(tokenizer, model, progress=told)
+        refuse_unknown_ids(model, data.ids, tokenizer)
         refuse_long_rows(model, data.ids.shape[1])
         state = PruningState(
             view,

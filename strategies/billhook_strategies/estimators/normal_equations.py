@@ -24,7 +24,7 @@ class Solution:
     undetermined: int
 
 
-def solve(moments: Moments, prior: Tensor, *, ridge: float, bias: bool) -> LinearMap:
+def solve(moments: Moments, prior: Tensor, *, ridge: float, bias: bool, tell: bool = True) -> LinearMap:
     """Ridge regression from moments: ``(XᵀX + λI)⁻¹ (XᵀR + λT₀)``, λ = ``ridge`` · mean diagonal of ``XᵀX``.
 
     λ is relative because ``XᵀX`` grows with the number of tokens: the absolute α of ReplaceMe's table 5 does
@@ -35,6 +35,7 @@ def solve(moments: Moments, prior: Tensor, *, ridge: float, bias: bool) -> Linea
         prior: T₀ ``[d_in, d_out]``, what ridge pulls to and undetermined directions keep.
         ridge: relative strength, 0 for plain least squares.
         bias: fit an intercept too, unpenalised.
+        tell: warn of what the data leave undetermined, which stands in the notes in any case.
 
     Raises:
         SingularProblem: without ridge, fewer tokens than columns; or sums that are not finite.
@@ -51,7 +52,7 @@ def solve(moments: Moments, prior: Tensor, *, ridge: float, bias: bool) -> Linea
     found = _solve_deviation(sums, prior, strength)
     weight = prior + found.weight
     intercept = (moments.r - moments.x @ weight) / moments.weight if bias else None
-    return LinearMap(weight, intercept, notes=_notes(found.undetermined))
+    return LinearMap(weight, intercept, notes=_notes(found.undetermined, tell))
 
 
 def minimise(moments: Moments, prior: Tensor, penalty: float) -> Tensor:
@@ -115,9 +116,10 @@ def _solve_determined_part(gram: Tensor, right: Tensor) -> Solution:
     return Solution(deviation, int((~determined).sum()))
 
 
-def _notes(undetermined: int) -> tuple[str, ...]:
+def _notes(undetermined: int, tell: bool) -> tuple[str, ...]:
     if not undetermined:
         return ()
     note = f"the data leave {undetermined} directions of the regressor undetermined; nothing is changed there"
-    logger.warning("{}", note)
+    if tell:
+        logger.warning("{}", note)
     return (note,)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import attrs
+from loguru import logger
 from torch import Tensor
 
 from billhook import Estimator, LinearMap, Moments, Regression, hookimpl, typed
@@ -61,9 +62,11 @@ class Ridge(Estimator):
         if not checks:
             found = solve(moments, prior, ridge=0.01, bias=self.bias)
             return attrs.evolve(found, notes=(*found.notes, "no tokens were held out: the ridge is 0.01"))
-        maps = [solve(moments, prior, ridge=strength, bias=self.bias) for strength in STRENGTHS]
+        maps = [solve(moments, prior, ridge=strength, bias=self.bias, tell=False) for strength in STRENGTHS]
         errors = [sum(_share(moments, found, regression.prior) for moments in checks) for found in maps]
         best = errors.index(min(errors))
+        for note in maps[best].notes:  # once, and not for each strength that was tried
+            logger.warning("{}", note)
         return attrs.evolve(
             maps[best], notes=(*maps[best].notes, f"ridge {STRENGTHS[best]:g}, chosen on held-out tokens")
         )

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -32,6 +33,18 @@ def test_a_folder_gives_its_model_in_eval_mode_and_its_tokenizer(folder: Path) -
         assert torch.equal(model.state_dict()[name], weight), name
 
 
+def test_a_path_is_as_good_as_its_name(folder: Path) -> None:
+    assert find(folder, tokenizer=folder) == find(str(folder), tokenizer=str(folder))
+
+
+@pytest.mark.parametrize("name", [None, 7, b"smollm2", tiny_model()], ids=["None", "number", "bytes", "model"])
+def test_what_is_neither_name_nor_path_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidConfig, match="The model to load, a folder or a name, must be text; got"):
+        load(name)
+    with pytest.raises(InvalidConfig, match="The tokenizer to load, a folder or a name, must be text; got 7"):
+        load("smollm2", tokenizer=cast(Any, 7))
+
+
 def test_a_home_folder_is_understood(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     assert find(f"~/{folder.name}").place == str(folder)
@@ -47,10 +60,12 @@ def test_auto_keeps_the_dtype_of_the_checkpoint(tmp_path: Path) -> None:
     assert load(str(tmp_path / "half"))[0].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("options", [{"dtype": "int8"}, {"device": "abacus"}], ids=str)
-def test_an_impossible_placement_is_refused_before_the_name_is_looked_at(options: dict[str, str]) -> None:
-    with pytest.raises(InvalidConfig, match=r"int8|abacus"):
-        find("no-such-model", **options)  # type: ignore[arg-type] # strings, of which none is measured
+@pytest.mark.parametrize(
+    "options", [{"dtype": "int8"}, {"dtype": torch.bfloat16}, {"dtype": ["float32"]}, {"device": "abacus"}], ids=str
+)
+def test_an_impossible_placement_is_refused_before_the_name_is_looked_at(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig, match=r"int8|bfloat16|float32|abacus"):
+        find("no-such-model", **options)
 
 
 @pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)

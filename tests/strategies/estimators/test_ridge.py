@@ -57,6 +57,14 @@ def test_the_strength_is_chosen_by_the_error_on_held_out_tokens(noise: float) ->
     assert found.notes == (f"ridge {STRENGTHS[errors.index(min(errors))]:g}, chosen on held-out tokens",)
 
 
+def test_what_is_undetermined_is_told_once_and_not_for_every_strength(logged: list[str]) -> None:
+    silent = TensorRegression(torch.zeros(60, 8), torch.randn(60, 3), prior=torch.ones(8, 3), held_out=20)
+    found = Ridge(strength="auto").estimate(silent)
+    said = "the data leave 8 directions of the regressor undetermined; nothing is changed there"
+    assert found.notes[0] == said
+    assert logged == [said]
+
+
 def test_more_noise_asks_for_a_stronger_ridge() -> None:
     def strength(noise: float) -> float:
         rows = planted_problem(tokens=40, d_in=16, noise=noise).regression.all_rows
