@@ -37,8 +37,9 @@ def other_head(config: PreTrainedConfig) -> str | None:
 def refuse_unprunable(model: object) -> None:
     """Raise :class:`UnsupportedArchitecture` for what is no causal language model of transformers itself."""
     kind = type(model).__name__
-    if type(model).__module__.partition(".")[0] == "peft":
-        raise _lora()
+    _refuse_prompts(model)
+    if _is_of_peft(model):
+        raise _adapters(next((kind for kind in map(_adapter_of, _named(model)) if kind), "LoRA"))
     if not isinstance(model, PreTrainedModel):
         inner = next((name for name in ("_orig_mod", "module") if hasattr(model, name)), None)
         way = f" Hand over the model in it: model.{inner}." if inner and isinstance(model, nn.Module) else ""
@@ -50,7 +51,13 @@ def refuse_unprunable(model: object) -> None:
 
 
 def refuse_unmeasurable(model: object) -> None:
-    """Raise :class:`UnsupportedArchitecture` for a model of transformers whose logits are not over its tokens."""
+    """Raise for a model whose logits are not over its tokens, or not only.
+
+    Raises:
+        UnsupportedArchitecture: it is of transformers, and no causal language model.
+        UnusableModel: peft puts learnt prompts before its tokens.
+    """
+    _refuse_prompts(model, measured=True)
     if isinstance(model, PreTrainedModel) and not _predicts_tokens(model):
         raise UnsupportedArchitecture(
             f"The model is a {type(model).__name__}; only causal language models can be measured."
@@ -65,8 +72,8 @@ def refuse_changed(model: PreTrainedModel) -> None:
             ``forward`` from returning logits by name, or other weights than its class builds: no checkpoint of the
             class could hold it.
     """
-    if any(_is_lora(name, module) for name, module in model.named_modules()):
-        raise _lora()
+    if found := next((kind for kind in map(_adapter_of, _named(model)) if kind), None):
+        raise _adapters(found)
     for name, module in model.named_modules():
         if "forward" in vars(module) and not copies_well(module):
             where = f"of {name} " if name else ""
@@ -123,13 +130,42 @@ def _predicts_tokens(model: PreTrainedModel) -> bool:
     return model.get_output_embeddings() is not None
 
 
-def _is_lora(name: str, module: nn.Module) -> bool:
+def _is_of_peft(model: object) -> bool:
+    return type(model).__module__.partition(".")[0] == "peft"
+
+
+def _named(model: object) -> Iterator[tuple[str, nn.Module]]:
+    return model.named_modules() if isinstance(model, nn.Module) else iter(())
+
+
+def _adapter_of(named: tuple[str, nn.Module]) -> str | None:
+    """The kind of adapter that a module is or has, by its folder in peft (``IA3``), or LoRA."""
+    name, module = named
+    room = type(module).__module__.split(".")
+    if room[:2] == ["peft", "tuners"] and len(room) > 3 and room[2] != "lora":
+        return room[2].upper()
     last = name.rpartition(".")[2]
-    return type(module).__module__.startswith("peft.tuners.") or last in ("lora_A", "lora_B", "lora_embedding_A")
+    return "LoRA" if room[:2] == ["peft", "tuners"] or last in ("lora_A", "lora_B", "lora_embedding_A") else None
 
 
-def _lora() -> UnusableModel:
-    return UnusableModel("This model has LoRA adapters: merge them first (model = model.merge_and_unload()).")
+def _adapters(kind: str) -> UnusableModel:
+    return UnusableModel(f"This model has {kind} adapters: merge them first (model = model.merge_and_unload()).")
+
+
+def _refuse_prompts(model: object, *, measured: bool = False) -> None:
+    """Raise :class:`UnusableModel` for a model before whose tokens peft puts learnt ones: no weight can hold them.
+
+    Where it is only ``measured``, a learnt prefix passes: that stands in the cache, and gives no logits of its own.
+    """
+    given = getattr(model, "active_peft_config", None) if _is_of_peft(model) else None
+    if getattr(given, "is_prompt_learning", False):
+        kind = str(getattr(given, "peft_type", "")).rpartition(".")[2]
+        if measured and kind == "PREFIX_TUNING":
+            return
+        raise UnusableModel(
+            f"This model has prompts that peft has learnt ({kind}), which are no part of its weights. Hand over the "
+            f"model without them: model.get_base_model()."
+        )
 
 
 def _refuse_other_weights(model: PreTrainedModel) -> None:

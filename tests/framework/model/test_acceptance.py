@@ -80,6 +80,56 @@ def test_lora_layers_are_to_be_merged_first() -> None:
         pruned(model)
 
 
+class Scaled(nn.Module):
+    """A linear layer whose inputs an adapter scales, where peft has such classes."""
+
+    __module__ = "peft.tuners.ia3.layer"
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.ia3_l = nn.Parameter(torch.ones(base.in_features))
+
+
+def test_other_adapters_are_called_by_their_name() -> None:
+    model: Any = tiny_model()
+    model.model.layers[1].self_attn.q_proj = Scaled(model.model.layers[1].self_attn.q_proj)
+    with pytest.raises(UnusableModel, match=r"has IA3 adapters: merge them first .*merge_and_unload"):
+        pruned(model)
+
+
+class Prompted(nn.Module):
+    """A model before whose tokens learnt ones stand, as peft wraps them."""
+
+    __module__ = "peft.peft_model"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.model = tiny_model()
+        self.config = self.model.config
+        self.active_peft_config = types.SimpleNamespace(is_prompt_learning=True, peft_type=f"PeftType.{kind}")
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Those of the model."""
+        return self.model.get_input_embeddings()
+
+    def forward(self, **inputs: Any) -> Any:
+        """What the model gives; a prefix would add to its cache only."""
+        return self.model(**inputs)
+
+
+@pytest.mark.parametrize("kind", ["PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"])
+def test_learnt_prompts_cannot_be_merged_and_are_told_otherwise(kind: str) -> None:
+    model: Any = Prompted(kind)
+    with pytest.raises(UnusableModel, match=rf"prompts that peft has learnt \({kind}\).*model\.get_base_model\(\)"):
+        pruned(model)
+    if kind == "PREFIX_TUNING":
+        assert billhook.evaluate(model, None, tiny_tokens()) == billhook.evaluate(model.model, None, tiny_tokens())
+        return
+    with pytest.raises(UnusableModel, match=rf"prompts that peft has learnt \({kind}\)"):
+        billhook.evaluate(model, None, tiny_tokens())
+
+
 def _masked(model: Any) -> None:
     from torch.nn.utils import prune
 

@@ -66,10 +66,12 @@ def command(
     ] = False,
     estimator: Annotated[str | None, options.strategy("Repairs.", REPAIRS, THE_PLANS)] = None,
     merger: Annotated[str | None, options.strategy("Puts the repair in.", REPAIRS, THE_PLANS)] = None,
+    objective: Annotated[str | None, options.strategy("Measured before and after.", REPAIRS, THE_PLANS)] = None,
     setting: Annotated[
         list[str] | None,
         options.settings(
-            "Change an option of the estimator, the merger or the repair: repair.target=dense; may be repeated.",
+            "Change an option of the estimator, the merger, the objective or the repair: repair.target=dense; may be "
+            "repeated.",
             REPAIRS,
         ),
     ] = None,
@@ -106,7 +108,8 @@ def command(
     from billhook.pruning.pruner import Pruner
 
     place = saving.check_output(out, overwrite, model)
-    registry, names = prepared(plugin, {"estimator": estimator, "merger": merger})  # before the plan, which needs them
+    asked: dict[Role, str | None] = {"estimator": estimator, "merger": merger, "objective": objective}
+    registry, names = prepared(plugin, asked)  # before the plan, which needs them
     given = _read(plan, steps, reorder)
     base = Pruner(cache=opening.cache_budget(cache_mib), registry=registry)
     pruner = _pruner(given, names, setting or [], base)
@@ -139,7 +142,11 @@ def command(
 
 
 def _pruner(plan: Plan | Published, names: Mapping[Role, str | None], given: Sequence[str], base: Pruner) -> Pruner:
-    """``base`` with the plan's estimator, merger and repair, but for what is named and set."""
+    """``base`` with the strategies and the repair that are named or set; whatever it is not given is the plan's.
+
+    Raises:
+        InvalidConfig: one is named or set that a plan has no place for, or of published results, which have none.
+    """
     import attrs
 
     from billhook.cli.settings import parse_settings, repair_with
@@ -153,23 +160,29 @@ def _pruner(plan: Plan | Published, names: Mapping[Role, str | None], given: Seq
     if isinstance(plan, Published):
         if settings or any(names.values()):
             raise InvalidConfig(
-                "The cuts of published results are made and not repaired: leave out --estimator, --merger and --set. "
-                "To repair them, apply the checkpoint that this makes, with an --estimator."
+                "The cuts of published results are made, and neither repaired nor measured: leave out --estimator, "
+                "--merger, --objective and --set. To do so, apply the checkpoint that this makes, with them."
             )
         return base
     if others := [role for role in settings if role not in (*names, "repair")]:
         raise InvalidConfig(
-            f"The plan says what goes: --set changes the estimator, the merger and the repair here; got {others[0]!r}."
+            f"The plan says what goes: --set changes the estimator, the merger, the objective and the repair here; got "
+            f"{others[0]!r}."
         )
 
-    def spec(role: Role) -> StrategySpec:
-        name, own = names[role], cast("StrategySpec", getattr(plan, role))
-        if name and not (is_reference(name) and name == own.name):  # a class that is only said where to find
+    def spec(role: Role) -> StrategySpec | None:
+        name, own = names[role], cast("StrategySpec | None", getattr(plan, role))
+        if name and not (own and is_reference(name) and name == own.name):  # a class that is only said where to find
             own = StrategySpec(name=name)
+        if own is None:
+            if role in settings:
+                raise InvalidConfig(f"The plan has no {role} whose options could be set. Add --{role} NAME.")
+            return None
         return attrs.evolve(own, options={**own.options, **settings.get(role, {})})
 
     repair = repair_with(settings, plan.repair) if "repair" in settings else None
-    otherwise = pruner_for(attrs.evolve(plan, estimator=spec("estimator"), merger=spec("merger")), base)
+    changed: dict[str, Any] = {role: spec(role) for role in names}
+    otherwise = pruner_for(attrs.evolve(plan, **changed), base)
     own = {role: getattr(otherwise, role) for role in names if names[role] or role in settings}
     return attrs.evolve(base, repair=repair, **own)  # what it is not given is the plan's
 

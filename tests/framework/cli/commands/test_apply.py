@@ -144,8 +144,12 @@ def test_cuts_made_without_data_can_be_repaired_with_some(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--set", "selector.tokens=3"), "The plan says what goes: --set changes the estimator, the merger and the"),
+        (
+            ("--set", "selector.tokens=3"),
+            "The plan says what goes: --set changes the estimator, the merger, the objective and",
+        ),
         (("--estimator", "rigde"), "Did you mean 'ridge'"),
+        (("--set", "objective.kl=0.7"), "The plan has no objective whose options could be set. Add --objective NAME"),
         (("--set", "repair.target=past"), "'past' is none of dense, present, halfway"),
     ],
 )
@@ -161,7 +165,23 @@ def test_published_cuts_are_not_repaired_at_once(run: Run, checkpoint: Path, tmp
     (tmp_path / "published.json").write_text(json.dumps({"1": [["mlp", 2]]}))
     done = run("apply", tmp_path / "published.json", checkpoint, "--out", tmp_path / "again", "--estimator", "ridge")
     assert done.code == 1
-    assert "published results are made and not repaired" in done.err
+    assert "published results are made, and neither repaired nor measured" in done.err
+
+
+def test_an_objective_that_the_plan_does_not_have_is_measured_and_written_down(
+    run: Run, checkpoint: Path, pruned: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = ("--objective", "mixture", "--set", "objective.kl=0.7")
+    done = run("apply", pruned, checkpoint, "--out", tmp_path / "again", "--json", *own)
+    assert done.code == 0, done.err
+    wanted = run(
+        "prune", checkpoint, "--out", tmp_path / "two", "--recipe=replaceme-ls", "--layers", 2, *data, "--json", *own
+    )
+    for name in ("objective_before", "objective_after"):
+        assert done.data["metrics"][name] == wanted.data["metrics"][name]
+    assert Plan.load(tmp_path / "again") == Plan.load(tmp_path / "two")
+    ours, theirs = weights(tmp_path / "again"), weights(pruned)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 # Published results
