@@ -16,10 +16,12 @@ import pytest
 from billhook import default_registry
 from billhook.cli import app
 from billhook.plugins import hookspecs
+from billhook.plugins.new_plugin import TEMPLATES
 from billhook.roles.role import ROLES, Role
 from tests.built_in import strategies
 
 ROOT = Path(__file__).parent.parent
+WRITING = (ROOT / "docs").glob("writing-*.md")
 REGISTRY = default_registry()
 HOOKS: dict[str, Callable[..., object]] = {
     name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("billhook_")
@@ -62,6 +64,45 @@ def options() -> Iterator[tuple[Role, str, str, object]]:
 def test_every_hook_is_documented_with_all_its_arguments(name: str) -> None:
     signature = f"{name}({', '.join(inspect.signature(HOOKS[name]).parameters)})"
     assert f"### `{signature}`" in page("hooks.md"), f"docs/hooks.md lacks the heading ### `{signature}`."
+
+
+HANDED = {
+    "state": "PruningState", "flow": "Flow", "runner": "Runner", "walk": "Walk", "written": "Written",
+    "dense": "ModelView", "view": "ModelView", "budget": "Budget", "site": "RepairSite", "linear_map": "LinearMap",
+    "regression": "Regression TensorRegression", "moments": "Moments", "rows": "Rows", "predictions": "Predictions",
+    "result": "PruneResult", "report": "CutReport SiteReport", "search": "Search", "adapter": "Adapter",
+    "recipe": "Recipe",
+}  # fmt: skip
+"""What the pages for third parties call the objects that they are handed, and the classes that say what each has."""
+
+
+@cache
+def referred() -> dict[str, str]:
+    """What the reference says of each public name."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+    sections = re.split(r"^## ", pages, flags=re.MULTILINE)[1:]
+    return {name.strip(): text for name, _, text in (found.partition("\n") for found in sections)}
+
+
+@pytest.mark.parametrize(
+    "name", ["hooks.md", "plugins.md", "adapters.md", "testing-ideas.md", *sorted(p.name for p in WRITING)]
+)
+def test_what_third_parties_are_told_to_use_is_public_and_documented(name: str) -> None:
+    used = re.findall(r"(?<![\w/\"])(?=(\w+)\.([a-z_]+)\b(?!\.(?:py|md|toml|json)))", page(name))
+    missing = {
+        f"{HANDED[handed]}.{attribute}"
+        for handed, attribute in used
+        if handed in HANDED
+        and not re.search(rf"`{attribute}[`(:]", "".join(referred()[of] for of in HANDED[handed].split()))
+    }
+    assert not missing, f"docs/{name} uses what the reference does not have: {', '.join(sorted(missing))}."
+
+
+@pytest.mark.parametrize("role", TEMPLATES)
+def test_the_page_of_a_role_begins_with_its_template(role: str) -> None:
+    article = "an" if role[0] in "eo" else "a"
+    name = {"adapter": "adapters.md", "recipe": "cli.md"}.get(role, f"writing-{article}-{role}.md")
+    assert re.search(rf"billhook new-plugin [\w-]+ --role {role}\b", page(name)), f"docs/{name} lacks the command."
 
 
 def test_no_hook_is_documented_that_does_not_exist() -> None:

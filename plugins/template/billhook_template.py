@@ -1,6 +1,4 @@
-"""A plugin for billhook, to copy: one estimator."""
-
-from __future__ import annotations
+"""The estimator template."""
 
 from collections.abc import Callable
 
@@ -12,8 +10,8 @@ from billhook.errors import SingularProblem
 
 
 @attrs.frozen(kw_only=True)
-class Shrunk(Estimator):
-    """``T = T₀ + factor · (T* − T₀)``: part of the way from no repair, T₀, to the least-squares map T*."""
+class Template(Estimator):
+    """Part of the way from no repair to the least-squares map."""
 
     factor: float = 0.5
 
@@ -21,12 +19,12 @@ class Shrunk(Estimator):
         """Solve from moments; float64. Directions that the data leave open stay as they are."""
         moments, prior = regression.moments(), regression.prior
         if not moments.is_finite() or moments.token_count < moments.d_in:
-            raise SingularProblem("Shrunk needs finite activations, and as many tokens as there are columns.")
+            raise SingularProblem("Template needs finite activations, and as many tokens as there are columns.")
         step = torch.linalg.pinv(moments.xx, hermitian=True) @ (moments.xr - moments.xx @ prior)
         return LinearMap(prior + self.factor * step)
 
 
 @hookimpl
 def billhook_register_estimators(register: Callable[[str, Callable[..., Estimator]], None]) -> None:
-    """``shrunk``."""
-    register("shrunk", Shrunk)
+    """``template``."""
+    register("template", Template)

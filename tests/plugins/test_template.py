@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from billhook.data.text_source import default_text
+from billhook.plugins.new_plugin import new_plugin
 from billhook.testing import save_tiny_checkpoint
 
 TEMPLATE = Path(__file__).parents[2] / "plugins" / "template"
@@ -62,11 +63,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return made
 
 
+def test_it_is_what_new_plugin_makes(tmp_path: Path) -> None:
+    made = new_plugin("template", "estimator", tmp_path)
+    texts = {file.name: file.read_text(encoding="utf-8") for file in made.iterdir()}
+    ours = {file.name: file.read_text(encoding="utf-8") for file in TEMPLATE.iterdir() if file.is_file()}
+    assert ours == texts, "make it anew: billhook new-plugin template --role estimator"
+
+
 def test_the_plugin_is_listed_with_its_estimator(environment: Environment) -> None:
     listed = json.loads(environment.run("billhook", "plugins", "--json"))
     (template,) = (plugin for plugin in listed["plugins"] if plugin["distribution"] == "billhook-template")
     assert template["status"] == "loaded"
-    assert "billhook-template:shrunk" in json.dumps(listed)
+    assert "billhook-template:template" in json.dumps(listed)
 
 
 def test_a_model_is_pruned_with_it_by_name(environment: Environment) -> None:
@@ -74,11 +82,11 @@ def test_a_model_is_pruned_with_it_by_name(environment: Environment) -> None:
     text = environment.folder / "text.txt"
     text.write_text(default_text("calibration")[:2000], encoding="utf-8")
     out = environment.folder / "out"
-    command = ("prune", model, "--out", out, "--recipe", "replaceme", "--layers", "1", "--estimator", "shrunk")
+    command = ("prune", model, "--out", out, "--recipe", "replaceme", "--layers", "1", "--estimator", "template")
     environment.run("billhook", *command, "--calibration", text, "--seqlen", "16", "--samples", "8")
     plan = json.loads((out / "billhook.json").read_text(encoding="utf-8"))["plan"]
     assert plan["estimator"] == {
-        "name": "billhook-template:shrunk",
+        "name": "billhook-template:template",
         "options": {"factor": 0.5},
         "defaults": ["factor"],
     }

@@ -60,7 +60,13 @@ class Flow:
 
 
 class Walk:
-    """One batch on its way through the dense model; goes forward only."""
+    """One batch on its way through the dense model; goes forward only.
+
+    Attributes:
+        index: which one, of :attr:`Flow.with_guard`.
+        batch: the batch, embedded; its tokens are ``batch.tokens``.
+        position: how many layers lie behind it.
+    """
 
     def __init__(self, flow: Flow, index: int) -> None:
         self._flow = flow

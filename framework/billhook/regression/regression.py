@@ -127,7 +127,11 @@ class Regression(abc.ABC):
 
 
 class TensorRegression(Regression):
-    """A regression over tensors in memory: to unit-test an estimator, or to use one outside a Pruner."""
+    """A regression over tensors in memory: to unit-test an estimator, or to use one outside a Pruner.
+
+    Attributes:
+        all_rows: those that are to be fitted to, as :meth:`batches` gives them.
+    """
 
     def __init__(
         self,
