@@ -41,6 +41,7 @@ from billhook.reading.gguf_header import GGUFHeader, read_header
 from billhook.reading.gguf_weights import ROPE_FACTORS, stretched, unplaced_tensors
 from billhook.reading.loading_report import refuse_incomplete
 from billhook.reading.one_line import in_one_line
+from billhook.reading.stored_sizes import refuse_other_sizes, within_stored
 from billhook.reading.tokenizer_files import read_tokenizer
 from billhook.value_kinds import refuse_other_kind
 
@@ -178,14 +179,22 @@ class ModelSource:
 
         Raises:
             UnsupportedArchitecture: a model that is no causal language model.
-            ModelNotFound: its config says what its class cannot be.
-            UnusableModel: a GGUF file without the layers that it says it has.
+            ModelNotFound: its config says what its class cannot be, or its files cannot be read.
+            UnusableModel: a GGUF file without the layers that it says it has; weights of other sizes than the config
+                says, where they lie in a folder.
         """
         if self.gguf:
             self._header()
         config = self.config()
         if config is None:
             return None
+        model = self._without_memory(config)
+        if model is not None and quantisation(config) is None:  # whose weights are packed, in other shapes
+            with in_one_line(self.name):
+                refuse_other_sizes(self.name, Path(self.place), model)
+        return model
+
+    def _without_memory(self, config: PreTrainedConfig) -> PreTrainedModel | None:
         try:
             with torch.device("meta"):
                 return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, trust_remote_code=False))
@@ -257,7 +266,7 @@ class ModelSource:
 
     def _gguf_model(self) -> PreTrainedModel:
         header, file = self._header(), Path(self.place) / cast(str, self.gguf)
-        with in_one_line(self.name):
+        with within_stored(self.name, header.value_count), in_one_line(self.name):
             loaded, info = _typed(
                 AutoModelForCausalLM.from_pretrained(
                     self.place,

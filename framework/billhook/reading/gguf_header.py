@@ -71,6 +71,11 @@ class GGUFHeader:
         return frozenset(int(match[1]) for match in found if match)
 
     @property
+    def value_count(self) -> int:
+        """How many values all tensors have together."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    @property
     def end(self) -> int:
         """Bytes that the file must have."""
         ends = (tensor.offset + tensor.size for tensor in self.tensors.values() if tensor.size is not None)

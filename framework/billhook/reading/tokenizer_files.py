@@ -10,7 +10,7 @@ from typing import Any, cast
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from billhook.errors import ModelNotFound, UnusableModel, is_out_of_memory
-from billhook.reading.one_line import reason
+from billhook.reading.one_line import reason, unloadable
 
 WAY_OUT = "Name a model or folder that has it: --tokenizer FOLDER, billhook.load(..., tokenizer=FOLDER)."
 
@@ -27,6 +27,8 @@ def read_tokenizer(name: str, place: str, options: Mapping[str, Any]) -> PreTrai
     except Exception as error:  # whatever its files make transformers raise
         if is_out_of_memory(error):
             raise
+        if "Class validation error" in str(error):  # of a GGUF file's config, which is read with its tokenizer
+            raise unloadable(name, error) from error
         _refuse_sentencepiece(name, place, error)
         if isinstance(error, ImportError):
             raise UnusableModel(f"The tokenizer of {name} needs a package: {reason(error)}") from error
