@@ -62,6 +62,17 @@ def _wrong_choice(role: Role, cls: type[Any]) -> str:
         return f"has needs = {cls.needs!r}, which is none of Needs.NOTHING, Needs.MOMENTS and Needs.ROWS"
     if role == "estimator" and not isinstance(cls.weighs_rows, bool | property):
         return f"has weighs_rows = {cls.weighs_rows!r}, which is neither True nor False"
+    if role == "estimator" and not _are_regressors(cls.regressors):
+        return (
+            f"has regressors = {cls.regressors!r}, which is no tuple of {' and '.join(map(repr, REGRESSORS))}: write "
+            f'("output",) for one'
+        )
     if role == "merger" and not isinstance(cls.regressor, property) and cls.regressor not in REGRESSORS:
         return f"has regressor = {cls.regressor!r}, which is none of {' and '.join(map(repr, REGRESSORS))}"
     return ""
+
+
+def _are_regressors(given: object) -> bool:
+    if isinstance(given, property):
+        return True
+    return isinstance(given, tuple) and bool(given) and all(one in REGRESSORS for one in given)

@@ -45,6 +45,11 @@ OLD = [
         "has weighs_rows = 'stream', which is neither True nor False",
     ),
     (
+        "estimator",
+        "regressors = ('output')\n    def estimate(self, regression): pass",
+        "has regressors = 'output', which is no tuple of 'output' and 'inner': write (\"output\",) for one",
+    ),
+    (
         "selector",
         "def selects(self, state, budget): yield",
         "lacks the method select(state, budget) that a selector has (it has selects)",

@@ -81,10 +81,15 @@ def estimator_laws(
         ("no-harm", "the map is no worse than the prior, which is to do nothing", trial.no_harm),
         ("every-token", "all rows of all batches count, not the first batch or the sample", trial.every_token),
         ("held-out", "held-out tokens are for choosing options, never fitted to", trial.held_out),
+        ("bias", "a map has a bias only where gives_bias says that it may", trial.bias),
         ("weights", "a token of weight 2 counts as two", trial.weights),
         ("rank", "where the data say nothing keep the prior with a note, or raise SingularProblem", trial.rank),
         *(trial.refusals() if estimator.needs is not Needs.NOTHING else ()),
-        ("writer", "in the place of a writer a map is [d_inner, d_model], or InvalidConfig is due", trial.writer),
+        (
+            "writer",
+            "in the place of a writer a map is [d_inner, d_model]; one that cannot find it says so by 'regressors'",
+            trial.writer,
+        ),
     ]
     return suite(estimator, promises, expected_failures)
 
@@ -200,6 +205,16 @@ class _Trial:
             law = "where the held-out tokens differ from those to fit, the map of those to fit is not recovered"
             self._require_recovered(regression, truth, law)
 
+    def bias(self) -> None:
+        says = self.estimator.gives_bias
+        require(isinstance(says, bool), self.estimator, f"gives_bias is True or False; got {says!r}")
+        if says:
+            return
+        for regression in (problems.with_offset(), *map(problems.near_prior, problems.SIZES)):
+            found = self._unless_refused(regression)
+            law = "its map has a bias, and gives_bias does not say so: a merger without a place for it would fail late"
+            require(found is None or found.bias is None, self.estimator, law)
+
     def weights(self) -> None:
         if self.estimator.needs is Needs.ROWS and not self.estimator.weighs_rows:
             return  # it says so, and is refused where there are any
@@ -266,6 +281,8 @@ class _Trial:
             try:
                 found = self.ask(regression)
             except InvalidConfig:
+                law = "it refuses a map in the place of a writer, and 'regressors' does not say so: it is refused late"
+                require("inner" not in self.estimator.regressors, self.estimator, law)
                 continue
             law = f"for a writer of {d_in} columns to a stream of {d_out} the map must be [{d_in}, {d_out}]"
             if found is not None:
@@ -284,11 +301,14 @@ class _Trial:
         x = regression.all_rows.x
         close(found(x), truth(x), self.estimator, law, 10 * self.tolerance)
 
-    def _require_harmless(self, regression: TensorRegression, where: str) -> None:
+    def _unless_refused(self, regression: TensorRegression) -> LinearMap | None:
         try:
-            found = self.ask(regression)
+            return self.ask(regression)
         except (InvalidConfig, SingularProblem):
-            return
+            return None
+
+    def _require_harmless(self, regression: TensorRegression, where: str) -> None:
+        found = self._unless_refused(regression)
         if found is None:
             return
         rows = regression.all_rows

@@ -215,13 +215,15 @@ class _Family:
     def early(self) -> None:
         for cut in (FIRST, DropBranch(2, "mlp"), *self._narrowings(self.dense)):
             for bias in (False, True):
-                if not bias or self._has_bias(cut):
-                    self._check_early(cut, self._map(self.dense, cut, bias=bias))
+                self._check_early(cut, self._map(self.dense, cut, bias=bias))
 
     def _check_early(self, cut: Cut, linear_map: LinearMap) -> None:
         view = self.dense.copy()
         placed = Placed.of(cut, view)
         allowed = not self._refused_by_check(view, cut)
+        if allowed and linear_map.bias is not None and placed.site is not None:
+            self._check_bias_early(view, placed, linear_map)
+            return
         try:
             self.merger.merge_placed(placed, linear_map)
         except CannotMerge as error:
@@ -232,9 +234,20 @@ class _Family:
         law = f"check() refuses what merge() accepts ({self.adapter.name}, {cut})"
         require(allowed, self.merger, law)
 
-    def _has_bias(self, cut: Cut) -> bool:
-        """Whether the donor's writer has one, so that a map's bias can go into it."""
-        return isinstance(getattr(self.dense.writer(*donor_of(self.dense, cut)), "bias", None), Tensor)
+    def _check_bias_early(self, view: ModelView, placed: Placed, linear_map: LinearMap) -> None:
+        site = placed.site
+        assert site is not None  # asked by the caller
+        says = self.merger.takes_bias(view, site)
+        require(isinstance(says, bool), self.merger, f"takes_bias() is True or False; got {says!r}")
+        try:
+            self.merger.merge_placed(placed, linear_map)
+        except CannotMerge as error:
+            if says:
+                law = f"takes_bias says yes to {site} of a {self.adapter.name} model, and put refuses it: {error}"
+                raise AssertionError(f"{self.merger!r} breaks its contract: {law}") from error
+            return
+        law = f"takes_bias says no to {site} of a {self.adapter.name} model, where put takes a map with a bias"
+        require(says, self.merger, law)
 
     def _narrowings(self, view: ModelView) -> list[Cut]:
         """Every second unit of each branch of layer 1 stays, where the family allows it."""

@@ -13,7 +13,7 @@ import torch
 from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 
 from billhook import Estimator, LinearMap, Moments, Needs, Regression, Rows
-from billhook.errors import SingularProblem
+from billhook.errors import InvalidConfig, SingularProblem
 from billhook.testing import check_estimator, random_map
 from billhook_strategies.estimators.least_squares import LeastSquares
 from billhook_strategies.estimators.ridge import Ridge
@@ -35,6 +35,22 @@ def declaring_weights(estimate: Callable[[Regression], LinearMap]) -> Callable[[
     """One that reads rows and says that it uses their weights."""
     methods = {"needs": Needs.ROWS, "weighs_rows": True, "estimate": lambda self, regression: estimate(regression)}
     return attrs.frozen(type("Wrong", (Estimator,), methods))
+
+
+def declaring(**members: Any) -> Callable[[], Estimator]:
+    """Least squares that says something else of itself."""
+    methods = {"estimate": lambda self, regression: solved(regression), **members}
+    return attrs.frozen(type("Wrong", (Estimator,), methods))
+
+
+def biased(regression: Regression) -> LinearMap:
+    return LeastSquares(bias=True).estimate(regression)
+
+
+def refusing_writers(regression: Regression) -> LinearMap:
+    if regression.d_in != regression.d_out:
+        raise InvalidConfig("square maps only")
+    return solved(regression)
 
 
 def of_rows(rows: Iterator[Rows] | list[Rows], regression: Regression, weights: Any = None) -> LinearMap:
@@ -364,6 +380,19 @@ MUTANTS = [
         "no-harm|writer",
         "RuntimeError was raised",
     ),
+    Mutant(
+        "refuses writers without a word",
+        made(refusing_writers),
+        "writer",
+        "it refuses a map in the place of a writer, and 'regressors' does not say so",
+    ),
+    Mutant("a bias out of the blue", made(biased), "bias", "and gives_bias does not say so", NONE),
+    Mutant(
+        "gives_bias is a text",
+        declaring(gives_bias="no"),
+        "bias",
+        "gives_bias is True or False; got 'no'",
+    ),
 ]
 
 
@@ -384,8 +413,20 @@ def test_a_wrong_estimator_is_caught_by_the_law_that_it_breaks(mutant: Mutant) -
         (made(lambda r: LinearMap(0.5 * (solved(r).weight + r.prior)))(), NONE),
         (made(lambda r: LinearMap(r.prior), Needs.NOTHING)(), NONE),
         (made(lambda r: None, Needs.NOTHING)(), NONE),
+        (LeastSquares(bias=True), {}),
     ],
-    ids=["plain", "rows", "small batches", "weighted rows", "float32", "notes", "half way", "the prior", "nothing"],
+    ids=[
+        "plain",
+        "rows",
+        "small batches",
+        "weighted rows",
+        "float32",
+        "notes",
+        "half way",
+        "the prior",
+        "nothing",
+        "bias",
+    ],
 )
 def test_a_right_estimator_passes(control: Estimator, told: dict[str, Any]) -> None:
     check_estimator(control, **told)

@@ -26,6 +26,7 @@ from billhook.errors import CannotMerge, InvalidCut
 from billhook.testing import check_merger
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.insert import Insert
+from billhook_strategies.mergers.into_writer import has_bias
 from billhook_strategies.mergers.refit import Refit
 
 ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
@@ -48,6 +49,7 @@ def made(
     """A merger with these methods; what it is made of breaks no law."""
     methods = {
         "regressor": regressor,
+        "takes_bias": lambda self, view, site: put is not FOLD.put or has_bias(view, site),
         "check_site": lambda self, view, site: check_site(view, site),
         "put": lambda self, view, site, linear_map: put(view, site, linear_map),
         **members,
@@ -299,6 +301,20 @@ MUTANTS = [
         made(check_site=refuses),
         "early-refusal|serves",
         r"check\(\) refuses what",
+        SOME,
+    ),
+    Mutant(
+        "says that it takes biases",
+        made(takes_bias=lambda self, view, site: True),
+        "early-refusal",
+        "takes_bias says yes to .* and put refuses it",
+        SOME,
+    ),
+    Mutant(
+        "does not say that it takes biases",
+        made(Insert().put, accepts, takes_bias=lambda self, view, site: False),
+        "early-refusal",
+        "takes_bias says no to .* where put takes a map with a bias",
         SOME,
     ),
     Mutant("writes into the map", made(writes_the_map), LAYERS, "it wrote into the map", SOME),

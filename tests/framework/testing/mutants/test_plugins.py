@@ -83,7 +83,12 @@ HOOKS = [
     Mutant("writes into the map", plugin(after_estimate=writes_into_map), "reads", "it wrote into the map"),
     Mutant("seeds", plugin(before_prune=lambda: torch.manual_seed(0)), "process", "torch's random numbers"),
     Mutant("draws", plugin(on_progress=lambda: random.random()), "process", "Python's random numbers"),
-    Mutant("writes into the result", plugin(after_prune=writes_after), "same-model", "must stay|another model"),
+    Mutant(
+        "writes into the result",
+        plugin(after_prune=writes_after),
+        "same-model",
+        "was written to by billhook_after_prune",
+    ),
     Mutant("slow", plugin(on_progress=lambda: time.sleep(0.03)), "quick", "billhook_on_progress took"),
 ]
 
