@@ -145,6 +145,7 @@ def test_cut_at_any_step_a_run_goes_on_to_the_identical_result(name: str, torn: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a run for each of the bytes of a journal
 @pytest.mark.parametrize("name", PRUNERS)
 def test_cut_at_any_byte_a_run_goes_on_to_the_identical_result(name: str, tmp_path: Path) -> None:
     result, data = whole_run(name)
