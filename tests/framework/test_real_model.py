@@ -30,7 +30,7 @@ def smollm2() -> Loaded:
 
 def test_a_linear_map_wins_back_a_third_of_what_six_layers_cost(smollm2: Loaded, tmp_path: Path) -> None:
     model, tokenizer = smollm2
-    calibration = Calibration(samples=16)
+    calibration = Calibration(source="builtin", samples=16)  # of the kind that is measured on
     replaced = Pruner.following("replaceme-ls").prune(
         model, tokenizer, calibration=calibration, budget=Budget(layers=6)
     )
@@ -40,7 +40,7 @@ def test_a_linear_map_wins_back_a_third_of_what_six_layers_cost(smollm2: Loaded,
         torch.tensor(evaluate(m, tokenizer, tokens=4096).perplexity).log()
         for m in (model, dropped.model, replaced.model)
     )
-    # excess loss; the demo, on four times the data, gets to 0.54
+    # excess loss; the demo, on four times the data, and of another kind, gets to 0.74
     assert repaired - dense < 2 / 3 * (cut - dense)
     assert replaced.reports[0].cosine_after > replaced.reports[0].cosine_before
     fresh = AutoModelForCausalLM.from_pretrained(replaced.save(tmp_path / "model"), dtype="auto")
