@@ -18,6 +18,7 @@ def post_norm(
     mlp: str,
     before: tuple[str, ...],
     rigid: tuple[Refused, ...] = (),
+    refused: tuple[Refused, ...] = (),
     **tiny: Any,
 ) -> DeclaredAdapter:
     """Llama's module names, with norms ``attention`` and ``mlp`` after the writers, and ``before`` the branches."""
@@ -27,19 +28,30 @@ def post_norm(
         layer_list="model.layers",
         attention=attrs.evolve(ATTENTION, norm_after=attention, alone=before[:1], rigid=rigid),
         mlp=attrs.evolve(MLP, norm_after=mlp, alone=before[1:]),
+        refused=refused,
         tiny_config={**TINY, **tiny},
     )
 
 
 AFTER: Any = {"attention": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
 BEFORE = ("input_layernorm", "pre_feedforward_layernorm")
-WHOLE_NORMS = Refused(
-    attribute="model_type", value="olmo2", reason="queries and keys are normalised over all heads together."
+WHOLE_NORMS = Refused(reason="queries and keys are normalised over all heads together.")
+BOTH_WAYS = Refused(
+    attribute="use_bidirectional_attention",
+    value=True,
+    reason="its tokens see those after them, so that it is no causal language model (EmbeddingGemma).",
 )
 
 GEMMA2 = post_norm("gemma2", **AFTER, before=BEFORE, head_dim=4, sliding_window=8)
 GEMMA3 = post_norm(
-    "gemma3", "gemma3_text", **AFTER, before=BEFORE, head_dim=4, sliding_window=8, sliding_window_pattern=2
+    "gemma3",
+    "gemma3_text",
+    **AFTER,
+    before=BEFORE,
+    refused=(BOTH_WAYS,),
+    head_dim=4,
+    sliding_window=8,
+    sliding_window_pattern=2,
 )
 OLMO2 = post_norm("olmo2", **AFTER, before=(), rigid=(WHOLE_NORMS,))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from billhook import Budget, Pruner, PruningState, hookimpl
 from billhook.activations.runner import Runner
-from billhook.errors import CannotMerge
+from billhook.errors import CannotMerge, InvalidConfig, UnsupportedArchitecture
 from billhook.testing import tiny_model, tiny_tokens, tiny_view
 from billhook_strategies.mergers.insert import Insert
 from billhook_strategies.selectors.fixed_windows import FixedWindows
@@ -71,3 +73,21 @@ def test_the_regressor_is_what_the_norm_lets_through() -> None:
     weight = view.layer(0).get_parameter("post_feedforward_layernorm.weight").detach()
     rms = (written.output / weight).square().mean(-1).sqrt()
     torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-3, atol=1e-3)  # up to the norm's epsilon
+
+
+def test_what_cannot_be_narrowed_cannot_after_a_pruning_either(tmp_path: Path) -> None:
+    """A model whose layers differ is of the type ``billhook``; the family's rules go on."""
+    given: dict[str, Any] = {"calibration": tiny_tokens(rows=8), "budget": Budget(parameters=0.05)}
+    once = Pruner(selector="block-pruner", estimator="identity", objective="perplexity").prune(
+        tiny_model("olmo2"), **given
+    )
+    once.save(tmp_path / "once")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "once")
+    with pytest.raises(InvalidConfig, match="queries and keys are normalised over all heads together"):
+        Pruner(selector="heads", estimator="identity", objective="perplexity").prune(again, **given)
+
+
+def test_gemma_3_that_attends_both_ways_is_no_causal_language_model() -> None:
+    model = tiny_model("gemma3_text", use_bidirectional_attention=True)
+    with pytest.raises(UnsupportedArchitecture, match=r"has use_bidirectional_attention=True: .*EmbeddingGemma"):
+        Pruner(selector="cosine", estimator="identity").prune(model, calibration=tiny_tokens(), budget=Budget(layers=1))

@@ -42,6 +42,7 @@ def open_model(
     dtype: str,
     device: str,
     check: Callable[[PreTrainedModel], object],
+    registry: Registry,
     progress: Progress = silent,
     tokenizer: str | None = None,
     measured: bool = False,
@@ -54,6 +55,7 @@ def open_model(
             looks at no data; then no tokenizer is needed.
         check: handed the model without its weights, to refuse it early. Skipped for GGUF files, so what it checks
             must be checked again by whoever does the work.
+        registry: whose adapters must know the type of a GGUF file, which is asked before its weights are read.
         progress: told how far the model is with writing.
         tokenizer: as for :func:`billhook.load`.
         measured: the model is only to be measured, so that it may be quantised.
@@ -62,6 +64,8 @@ def open_model(
     skeleton = source.skeleton()
     if skeleton is not None:
         check(skeleton)
+    elif (model_type := source.gguf_type()) is not None:
+        registry.adapter_for(model_type, typed=False)
     if calibration is None:
         idle = Calibration(source=NO_TOKENS)
         return Opened(model=source.model(), tokenizer=source.tokenizer_if_any(), calibration=idle, tokens=NO_TOKENS)

@@ -53,8 +53,8 @@ def _register_model(config: Any) -> None:
 
     from billhook.heterogeneous.modeling_billhook import heterogeneous_model
 
-    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config).__mro__[1]]
-    heterogeneous_model(family)
+    family: Any = type(config).__mro__[1]
+    heterogeneous_model(cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING)[family], family)
 
 
 class _Awaiting(MetaPathFinder):

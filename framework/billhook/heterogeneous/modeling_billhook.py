@@ -193,7 +193,7 @@ class HeterogeneousLayers:
         for auto, classes in _AUTO.items():
             if family in classes:
                 names = dict(getattr(self.config, "auto_map", None) or {})
-                names[auto.__name__] = f"{__name__.rpartition('.')[2]}.{PREFIX}{classes[family].__name__}"
+                names[auto.__name__] = f"{__name__.rpartition('.')[2]}.{_name_of(classes[family], family)}"
                 cast(Any, self.config).auto_map = names
         super().save_pretrained(*args, **kwargs)  # type: ignore[misc] # of the model class that comes after
 
@@ -207,16 +207,16 @@ _AUTO: Mapping[Any, Mapping[Any, Any]] = {
 """The Auto classes by which models of the type ``billhook`` load, and what each knows."""
 
 
-def heterogeneous_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """The model class ``base`` for layers that differ; saving it saves this file.
+def heterogeneous_model(base: type[PreTrainedModel], family: type[PreTrainedConfig]) -> type[PreTrainedModel]:
+    """The model class ``base`` with configs of the class ``family``, for layers that differ; saving it saves this file.
 
     The Auto classes know it from then on, and its family's other classes, of which some make use of one another.
     """
-    if base not in _MADE:
-        _register_family(cast(Any, base.config_class))
-    if base not in _MADE:  # a class that no Auto class of ours names
-        _MADE[base] = _make(base, AutoModelForCausalLM)
-    return _MADE[base]
+    if (base, family) not in _MADE:
+        _register_family(family)
+    if (base, family) not in _MADE:  # a class that no Auto class of ours names
+        _MADE[base, family] = _make(base, family, AutoModelForCausalLM)
+    return _MADE[base, family]
 
 
 def _register_family(family: type[PreTrainedConfig]) -> None:
@@ -225,21 +225,21 @@ def _register_family(family: type[PreTrainedConfig]) -> None:
         if family not in classes:
             continue
         base = classes[family]
-        if base not in _MADE:
-            _MADE[base] = _make(base, auto)
-        auto.register(config_class, _MADE[base], exist_ok=True)
+        if (base, family) not in _MADE:
+            _MADE[base, family] = _make(base, family, auto)
+        auto.register(config_class, _MADE[base, family], exist_ok=True)
 
 
-_MADE: dict[type[PreTrainedModel], type[PreTrainedModel]] = {}
-"""Classes made so far, by the family's own."""
+_MADE: dict[tuple[type[PreTrainedModel], type[PreTrainedConfig]], type[PreTrainedModel]] = {}
+"""Classes made so far, by the family's own; a family may use the class of another one, with a config of its own."""
 
 
-def _make(base: type[PreTrainedModel], auto: Any) -> type[PreTrainedModel]:
+def _make(base: type[PreTrainedModel], family: type[PreTrainedConfig], auto: Any) -> type[PreTrainedModel]:
     return type(
-        PREFIX + base.__name__,
+        _name_of(base, family),
         (HeterogeneousLayers, base),
         {
-            "config_class": heterogeneous_config(cast("type[PreTrainedConfig]", base.config_class)),
+            "config_class": heterogeneous_config(family),
             "_auto_class": auto.__name__,
             "__module__": __name__,
             "__doc__": f"{base.__name__} whose layers may differ from one another.",
@@ -247,12 +247,25 @@ def _make(base: type[PreTrainedModel], auto: Any) -> type[PreTrainedModel]:
     )
 
 
+def _name_of(base: type[PreTrainedModel], family: type[PreTrainedConfig]) -> str:
+    """``BillhookLlamaForCausalLM``; ``BillhookLlamaForCausalLM_of_ExaoneConfig`` where the config is no Llama's."""
+    own = base.config_class is family
+    return f"{PREFIX}{base.__name__}" if own else f"{PREFIX}{base.__name__}{_OF}{family.__name__}"
+
+
+_OF = "_of_"
+
+
 def __getattr__(name: str) -> type[PreTrainedModel]:
-    """``BillhookLlamaForCausalLM`` and so on: the names that stand in ``auto_map``."""
-    base = getattr(transformers, name.removeprefix(PREFIX), None) if name.startswith(PREFIX) else None
+    """``BillhookLlamaForCausalLM`` and so on: the names that stand in ``auto_map``, as :func:`_name_of` makes them."""
+    model, _, config = name.removeprefix(PREFIX).partition(_OF)
+    base = getattr(transformers, model, None) if name.startswith(PREFIX) else None
     if not (isinstance(base, type) and issubclass(base, PreTrainedModel)):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return heterogeneous_model(base)
+    family = getattr(transformers, config, None) if config else base.config_class
+    if not (isinstance(family, type) and issubclass(family, PreTrainedConfig)):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return heterogeneous_model(base, family)
 
 
 @contextmanager
@@ -300,6 +313,8 @@ def _shape_branch(
         skip_branch(layer, branch, layout)
         return
     names: Mapping[str, str] = layout["sizes"]
+    if not any(name in values for name in names.values()):
+        return  # as the family's class builds it, be it by a rule that its config does not tell
     writer = layer.get_submodule(layout["writer"])
     if branch == "mlp":
         width = values.get(names["channels"], _d_in(writer))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 Size = Literal["heads", "key_value_heads", "width", "channels"]
 """What a branch can have fewer of: query heads, key-value heads, all heads' dimensions together, MLP channels."""
@@ -13,17 +16,31 @@ Size = Literal["heads", "key_value_heads", "width", "channels"]
 
 @attrs.frozen(kw_only=True)
 class Refused:
-    """A config value that makes the family something a description does not fit.
+    """A config value that makes the family something a description does not fit; or all of the family.
 
     Attributes:
-        attribute: of the config.
+        attribute: of the config, dotted where it lies in a config or mapping within it (``attn_config.alibi``). None
+            for what holds of every model of the family.
         value: that does not fit.
         reason: why not, as a sentence for whoever is turned away.
     """
 
-    attribute: str
-    value: object
+    attribute: str | None = None
+    value: object = None
     reason: str
+
+    def holds(self, config: PreTrainedConfig) -> bool:
+        """Whether a model of this config is turned away. ``model_type`` is its family's, also after a pruning."""
+        from billhook.heterogeneous.configuration_billhook import family_of  # not above: plugins load without torch
+
+        if self.attribute is None:
+            return True
+        if self.attribute == "model_type":
+            return family_of(config) == self.value
+        found: Any = config
+        for name in self.attribute.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+        return bool(found == self.value)
 
 
 @attrs.frozen(kw_only=True)

@@ -47,10 +47,9 @@ class DeclaredAdapter(Adapter):
     def check(self, config: PreTrainedConfig) -> None:
         """Raise :class:`UnsupportedArchitecture` when a config value is among :attr:`refused`."""
         for rule in self.refused:
-            if getattr(config, rule.attribute, None) == rule.value:
-                raise UnsupportedArchitecture(
-                    f"This {self.name} model has {rule.attribute}={rule.value!r}: {rule.reason}"
-                )
+            if rule.holds(config):
+                which = f" has {rule.attribute}={rule.value!r}" if rule.attribute else " cannot be served"
+                raise UnsupportedArchitecture(f"This {self.name} model{which}: {rule.reason}")
 
     def layers(self, model: PreTrainedModel) -> nn.ModuleList:
         """The module at :attr:`layer_list`."""
@@ -115,7 +114,7 @@ class DeclaredAdapter(Adapter):
     def why_not_narrowable(self, config: PreTrainedConfig, branch: Branch) -> str | None:
         """The reason of the first rule in ``rigid`` that the config meets."""
         for rule in self.layout(branch).rigid:
-            if getattr(config, rule.attribute, None) == rule.value:
+            if rule.holds(config):
                 return f"in this {self.name} model {rule.reason}"
         return None
 

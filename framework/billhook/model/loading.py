@@ -172,6 +172,10 @@ class ModelSource:
             )
         return config
 
+    def gguf_type(self) -> str | None:
+        """The model type of a GGUF file, from its header; None for what is none."""
+        return self._header().model_type if self.gguf else None
+
     def skeleton(self) -> PreTrainedModel | None:
         """The model without its weights, on the meta device, to check things against before loading.
 

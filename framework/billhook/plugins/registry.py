@@ -254,8 +254,12 @@ class Registry:
         """
         return self._pick("recipe", name, self._recipes)
 
-    def adapter_for(self, model_type: str) -> Adapter:
+    def adapter_for(self, model_type: str, *, typed: bool = True) -> Adapter:
         """The adapter that serves this ``config.model_type``.
+
+        Args:
+            model_type: as configs have it.
+            typed: somebody wrote it, so that a near one is suggested; else it was read off a model.
 
         Raises:
             UnsupportedArchitecture: none does; lists the known ones and says how to add one.
@@ -267,10 +271,10 @@ class Registry:
                 f"Model type {model_type!r} is served by {listing(offers)}. Block one with {DISABLE_VARIABLE}."
             )
         if not offers:
-            known = list(self._adapters)
+            hint = did_you_mean(model_type, self._adapters) if typed else ""
             raise UnsupportedArchitecture(
-                f"No adapter knows the model type {model_type!r}.{did_you_mean(model_type, known)} Known: "
-                f"{listing(known)}. A new one is about 20 lines of data: see docs/adapters.md."
+                f"No adapter knows the model type {model_type!r}.{hint} Known: {listing(self._adapters)}. A new one is "
+                f"about 20 lines of data: see docs/adapters.md."
             )
         return next(iter(offers.values()))
 
@@ -281,7 +285,7 @@ class Registry:
             UnsupportedArchitecture: none serves its type, or its adapter turns this variant away.
             PluginError: two distributions serve it.
         """
-        return ModelView(model, self.adapter_for(family_of(model.config)))
+        return ModelView(model, self.adapter_for(family_of(model.config), typed=False))
 
     def distribution_of(self, thing: object) -> str | None:
         """The distribution that offers an adapter, a recipe, or the class of a strategy; None where none does."""

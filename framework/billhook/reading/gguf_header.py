@@ -24,6 +24,17 @@ _NESTING = 8
 """Arrays within arrays that are followed; real files have none."""
 
 
+_MODEL_TYPES = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "gpt-oss": "gpt_oss",
+    "minimax-m2": "minimax_m2",
+    "qwen2moe": "qwen2_moe",
+    "qwen3moe": "qwen3_moe",
+}
+"""Where transformers calls an architecture otherwise (``load_gguf_checkpoint``)."""
+
+
 @attrs.frozen(kw_only=True)
 class GGUFTensor:
     """One tensor of a file.
@@ -57,6 +68,13 @@ class GGUFHeader:
     def architecture(self) -> str:
         """``general.architecture``."""
         return str(self.scalars.get("general.architecture", ""))
+
+    @property
+    def model_type(self) -> str:
+        """The ``config.model_type`` that transformers gives it."""
+        if "llama" in self.architecture and "mistral" in str(self.scalars.get("general.name", "")).lower():
+            return "mistral"  # llama.cpp has one architecture for both
+        return _MODEL_TYPES.get(self.architecture, self.architecture)
 
     @property
     def layer_count(self) -> int | None:

@@ -121,7 +121,7 @@ def _become_heterogeneous(view: ModelView) -> None:
         "inserted": _inserted(view),
     }
     # The modules stay as they are and where they are; only what they are called changes, and what a save writes.
-    model_class = heterogeneous_model(type(model))
+    model_class = heterogeneous_model(type(model), type(config))
     config.__class__ = heterogeneous_config(type(config))
     change_class(model, model_class)
     cast(Any, config).billhook = ours

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, StaticCache
 
 from billhook.data.tokens import TokenBatch
-from billhook.errors import CheckpointError, NotFinite, is_out_of_memory
+from billhook.errors import CheckpointError, NotFinite, first_line, is_out_of_memory
 from billhook.heterogeneous.configuration_billhook import is_known
 from billhook.heterogeneous.family import is_heterogeneous
+from billhook.log import logger
 from billhook.model.key_values import read_on
 from billhook.model.writer import all_finite
 
@@ -42,9 +43,7 @@ def verify_reload(model: PreTrainedModel, folder: Path) -> None:
             f"The reloaded checkpoint differs from the model in memory: logits by {worst:.3g} (allowed {allowed:.1g}). "
             f"It is left in {folder}. Please report the model type {model.config.model_type!r}."
         )
-    # the flag by which families say that their code can work on tensors of fixed sizes
-    static: tuple[CacheKind, ...] = ("a static",) if getattr(model, "_can_compile_fullgraph", False) else ()
-    for cache in ("no", "a dynamic", *static):
+    for cache in ("no", "a dynamic", *_static(model, prompt)):
         _compare_tokens(model, fresh, prompt, cache, folder)
 
 
@@ -120,6 +119,24 @@ def _prompt(model: PreTrainedModel) -> TokenBatch:
     keep = torch.ones_like(ids, dtype=torch.bool)
     keep[1, : -(-length // 4)] = False
     return TokenBatch(ids, keep).to(model.device)
+
+
+def _static(model: PreTrainedModel, prompt: TokenBatch) -> tuple[CacheKind, ...]:
+    """``("a static",)`` where the model in memory can generate with such a cache; some say that they can, and fail."""
+    if not getattr(model, "_can_compile_fullgraph", False):  # how families say that they work on fixed sizes
+        return ()
+    try:
+        greedy(model, prompt, "a static")
+    except (IndexError, KeyError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        logger.warning(
+            "The model in memory cannot generate with a static cache ({}: {}); the checkpoint is compared without.",
+            type(error).__name__,
+            first_line(error),
+        )
+        return ()
+    return ("a static",)
 
 
 def _compare_tokens(

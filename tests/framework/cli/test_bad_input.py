@@ -15,9 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.framework.cli.conftest import LAYERS, Outcome, Run
+from tests.framework.reading.tiny_gguf import tiny_llama, write_gguf
 
 from billhook import Budget, Pruner
 from billhook.errors import BillhookError
+from billhook.model.loading import ModelSource
 from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokenizer, tiny_tokens
 
 COPIES = ("no-tokenizer", "no-weights", "nan", "quantised", "incomplete", "no-model-type", "translation", "alien")
@@ -249,6 +251,16 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(run: Run, in_pla
     error = refused(run("prune", "alien", "--recipe=replaceme-ls", "--layers", 1, "--out", "out", *QUICK.split()))
     assert "No adapter knows the model type 'gptj'" in error
     assert "llama" in error
+
+
+@pytest.mark.parametrize("command", ["prune {} --ratio 0.2 --out out", "analyze {}"])
+def test_a_gguf_of_a_family_that_none_knows_is_refused_by_its_header(
+    run: Run, in_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    file = write_gguf(tmp_path / "alien.gguf", tiny_llama(), architecture="phi2")
+    monkeypatch.setattr(ModelSource, "model", lambda source: pytest.fail("the weights were read"))
+    error = refused(run(*command.format(file).split()))
+    assert "No adapter knows the model type 'phi2'. Known: " in error
 
 
 OTHERS = {

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from tests.framework.heterogeneous.uneven import FAMILIES, IDS, logits, reloaded, saved, settled, settled_models
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import ExaoneConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 import billhook.heterogeneous.modeling_billhook as modeling
 from billhook import DropBranch
@@ -201,12 +201,22 @@ def test_adapters_can_be_put_around_its_linear_layers(tmp_path: Path, loaded: Pr
 def test_the_class_is_the_familys_and_can_be_found_by_its_name() -> None:
     found = modeling.BillhookLlamaForCausalLM
     family = type(tiny_model("llama"))
-    assert found is heterogeneous_model(family)
+    assert found is heterogeneous_model(family, LlamaConfig)
     assert issubclass(found, family)
     assert found.__name__ == "BillhookLlamaForCausalLM"
 
 
-@pytest.mark.parametrize("name", ["BillhookLlama", "BillhookLlamaConfig", "LlamaForCausalLM", "BillhookTensor"])
+def test_a_family_with_a_config_of_its_own_may_use_the_class_of_another_one() -> None:
+    found, own = modeling.BillhookLlamaForCausalLM_of_ExaoneConfig, modeling.BillhookLlamaForCausalLM
+    assert found.__name__ == "BillhookLlamaForCausalLM_of_ExaoneConfig"
+    assert issubclass(found, LlamaForCausalLM)
+    assert [cast(Any, made.config_class).__mro__[1] for made in (found, own)] == [ExaoneConfig, LlamaConfig]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BillhookLlama", "BillhookLlamaConfig", "LlamaForCausalLM", "BillhookTensor", "BillhookLlamaForCausalLM_of_Llama"],
+)
 def test_other_names_are_attribute_errors(name: str) -> None:
     with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
         getattr(modeling, name)

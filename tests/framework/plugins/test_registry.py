@@ -745,6 +745,11 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones_and_how_to_add_o
         REGISTRY.adapter_for("lama")
 
 
+def test_nothing_is_suggested_for_a_type_that_was_read_off_a_model() -> None:
+    with pytest.raises(UnsupportedArchitecture, match=r"No adapter knows the model type 'lama'\. Known: falcon"):
+        REGISTRY.adapter_for("lama", typed=False)
+
+
 SECOND_LLAMA = """
     import attrs
     from billhook import default_registry, hookimpl

@@ -72,7 +72,7 @@ def test_tensors_that_lack_or_have_no_place_are_named(
 
 @pytest.mark.parametrize("key", ["embedding_length", "feed_forward_length", "attention.head_count"])
 def test_a_header_that_asks_for_more_than_any_memory_is_not_called_out_of_memory(tmp_path: Path, key: str) -> None:
-    file = write_gguf(tmp_path / "huge.gguf", tiny_llama(), without(), **{key: 2**31 - 1})
+    file = write_gguf(tmp_path / "huge.gguf", tiny_llama(), without(), "llama", **{key: 2**31 - 1})
     with pytest.raises(BillhookError, match=r"not of its header's sizes|cannot be loaded: .*not a multiple") as caught:
         load(str(file))
     assert "\n" not in str(caught.value)

@@ -40,11 +40,12 @@ def write_gguf(
     file: Path,
     model: PreTrainedModel,
     change: Callable[[Tensors], Tensors] = lambda tensors: tensors,
+    architecture: str = "llama",
     **scalars: int,
 ) -> Path:
     """Write ``model``, a Llama, to ``file``; ``change`` alters its tensors before, ``scalars`` its metadata."""
     config = model.config
-    writer = GGUFWriter(file, "llama")
+    writer = GGUFWriter(file, architecture)
     counts = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
@@ -56,8 +57,8 @@ def write_gguf(
         "vocab_size": config.vocab_size,
     }
     for key, value in {**counts, **scalars}.items():
-        writer.add_uint32(f"llama.{key}", value)
-    writer.add_float32("llama.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
+        writer.add_uint32(f"{architecture}.{key}", value)
+    writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32("llama.rope.freq_base", config.rope_parameters["rope_theta"])
     _add_words(writer, config.vocab_size)
     for name, values in change(_tensors(model)).items():

@@ -97,6 +97,7 @@ def command(
                 dtype=dtype,
                 device=device,
                 check=check,
+                registry=registry,
                 progress=bars.billhook_on_progress,
                 tokenizer=tokenizer,
                 measured=True,

@@ -234,6 +234,7 @@ def _open(
             dtype=dtype,
             device=device,
             check=check,
+            registry=registry,
             progress=bars.billhook_on_progress,
             tokenizer=tokenizer,
         )

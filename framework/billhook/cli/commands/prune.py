@@ -189,6 +189,7 @@ def command(
                 dtype=dtype,
                 device=device,
                 check=lambda empty: refusals.refuse_impossible(empty, budget, spans, method, registry),
+                registry=registry,
                 progress=bars.billhook_on_progress,
                 tokenizer=tokenizer,
             )

@@ -23,6 +23,7 @@ from billhook.model.writer import weight_rows
 from billhook.testing.conformance.cut_law import BRANCHES, check_cuts, check_generation, check_some_cuts
 from billhook.testing.conformance.expect import Snapshot, close, fail, logits, require
 from billhook.testing.conformance.law import Law, Promise, keep, suite
+from billhook.testing.conformance.uneven_law import check_maps, check_uneven
 from billhook.testing.conformance.variants import hidden_variants, variant_of
 from billhook.testing.samples.linearisation import linearised
 from billhook.testing.samples.models import tiny_model, tiny_tokens
@@ -70,6 +71,8 @@ def adapter_laws(
         ("contributions", "what a branch is said to add to the stream is what it adds", each(_check_contributions)),
         ("layers", "without layers the model computes, generates, saves and loads", each(_check_dropping)),
         ("cuts", "branches and units go exactly, with all that serves them alone", each(check_cuts)),
+        ("uneven", "models whose layers differ are saved, loaded and padded", each(check_uneven)),
+        ("maps", "a map takes the place of what goes, exactly, or is refused before", each(check_maps)),
         *(
             [("variants", "variants that the description does not fit are refused", each(check_variants))]
             if not config_overrides

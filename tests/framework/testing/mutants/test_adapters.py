@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
+from transformers import PreTrainedConfig
 
-from billhook import Adapter
+from billhook import Adapter, Branch, DeclaredAdapter
 from billhook.testing import check_adapter
 from billhook_adapters.falcon import FALCON
 from billhook_adapters.gpt2 import GPT2
@@ -28,6 +29,14 @@ def llama(**changes: Any) -> Adapter:
     return attrs.evolve(LLAMA, **changes)
 
 
+@attrs.frozen(kw_only=True)
+class ByTypeAlone(DeclaredAdapter):
+    """Asks the config for its type, which is another one once layers differ."""
+
+    def why_not_narrowable(self, config: PreTrainedConfig, branch: Branch) -> str | None:
+        return "its heads are of one piece." if config.model_type == "llama" and branch == "attention" else None
+
+
 WRONG: dict[str, tuple[str, Adapter, str]] = {
     "no model types": ("names", llama(model_types=()), "serves no model type"),
     "unknown config argument value": (
@@ -41,6 +50,11 @@ WRONG: dict[str, tuple[str, Adapter, str]] = {
         "contributions",
         llama(attention=MLP, mlp=ATTENTION),
         "is not what the attention of layer 0 adds",
+    ),
+    "a rule for the unpruned alone": (
+        "uneven",
+        ByTypeAlone(**{field.name: getattr(LLAMA, field.name) for field in attrs.fields(DeclaredAdapter)}),
+        "its attention cannot be narrowed .its heads are of one piece.., and after a pruning .None. is said",
     ),
     "reader instead of writer": (
         "parts",
