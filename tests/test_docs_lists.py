@@ -15,13 +15,11 @@ from typing import Any
 
 import attrs
 import pytest
+from docs.build_families import Refusal, capabilities
 
-import billhook
 from billhook import Calibration, Repair, SelfGenerated, default_registry
 from billhook.cli import app
-from billhook.cuts.drop_layers import DropLayers
 from billhook.data.self_generated import STAGE
-from billhook.errors import CannotMerge
 from billhook.model import layer_lists
 from billhook.model.branch_layout import BranchLayout
 from billhook.model.declared_adapter import DeclaredAdapter
@@ -29,9 +27,9 @@ from billhook.plugins import hookspecs
 from billhook.pruning.method import DEFAULT_RECIPE
 from billhook.roles.role import Role
 from billhook.roles.selector import Selector
-from billhook.testing import tiny_view
 from billhook_strategies.selectors.multi_pruner import PRESETS
 from tests.built_in import strategies
+from tests.families import by_name
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -57,17 +55,12 @@ def code(block: str) -> list[str]:
     return CODE.findall(" ".join(row[0] for row in rows(block)) or block)
 
 
-def second_column(block: str) -> list[str]:
-    return CODE.findall(" ".join(row[1] for row in rows(block)))
+def first_column(block: str) -> list[str]:
+    return CODE.findall(" ".join(row[0] for row in rows(block)))
 
 
 def commands(block: str) -> list[str]:
     return [name.removeprefix("billhook ") for name in code(block)]
-
-
-def families(block: str) -> list[str]:
-    """Names in a sentence, separated by commas; a semicolon begins a part of it, which ends with them."""
-    return [re.sub(r".* also ", "", name.strip()) for name in re.split(r"[,;]", " ".join(block.split()))]
 
 
 def names(role: Role) -> list[str]:
@@ -81,11 +74,6 @@ def searching() -> list[str]:
         for _, name, strategy in STRATEGIES
         if isinstance(strategy, Selector) and strategy.needs_objective() and name != "sequence"
     ]
-
-
-def documented_families() -> list[str]:
-    block = next(found for kind, found in MARKED.findall(text("docs/adapters.md")) if kind == "model-types")
-    return [row[0].partition(" (")[0] for row in rows(block)]
 
 
 def model_types() -> list[str]:
@@ -123,8 +111,7 @@ KINDS: dict[str, Kind] = {
     "searching-selectors": (searching, code),
     "recipes": (lambda: [recipe.name for recipe in default_registry().recipes().values()], code),
     "commands": (lambda: [command.name for command in app.registered_commands], commands),
-    "model-types": (model_types, second_column),
-    "families": (documented_families, families),
+    "model-types": (model_types, first_column),
     "lifecycle-hooks": (lifecycle_hooks, code),
     "stages": (stages, code),
     "packages": (packages, code),
@@ -133,10 +120,10 @@ KINDS: dict[str, Kind] = {
 """What there is of each kind, and how a list of it is read."""
 
 MUST_HAVE = {
-    "README.md": ["selectors", "estimators", "mergers", "objectives", "recipes", "families"],
+    "README.md": ["selectors", "estimators", "mergers", "objectives", "recipes"],
     "docs/strategies.md": ["selectors", "estimators", "mergers", "objectives", "presets"],
     "docs/cli.md": ["commands", "recipes", "searching-selectors"],
-    "docs/adapters.md": ["model-types"],
+    "docs/families.md": ["model-types"],
     "docs/hooks.md": ["stages"],
     "docs/design.md": ["packages", "lifecycle-hooks"],
 }
@@ -183,22 +170,24 @@ def test_a_selector_is_described_under_the_heading_of_its_kind(name: str) -> Non
     )
 
 
-@pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
-def test_adapters_md_says_which_mergers_serve_a_family(adapter: DeclaredAdapter) -> None:
-    view = tiny_view(adapter)
-    cut = DropLayers(view.numbers[-1], view.numbers[-1] + 1)
-    served = {name for _, name, merger in STRATEGIES if name in names("merger") and _merges(merger, view, cut)}
-    block = next(found for kind, found in MARKED.findall(text("docs/adapters.md")) if kind == "model-types")
-    said = {model_type: row[4] for row in rows(block) for model_type in CODE.findall(row[1])}
-    assert {t: {*said[t].split(", ")} for t in adapter.model_types} == dict.fromkeys(adapter.model_types, served)
+@by_name
+def test_families_md_says_what_can_be_done(adapter: DeclaredAdapter) -> None:
+    """The page is made by the newest transformers of the range; what can be done is the same with others."""
+    page = text("docs/families.md")
+    block = next(found for kind, found in MARKED.findall(page) if kind == "model-types")
+    reasons = dict(re.findall(r"^(\d+)\. (.*(?:\n   .*)*)", page, re.MULTILINE))
+    said = {CODE.findall(row[0])[0]: [reasons.get(cell, cell) for cell in row[1:]] for row in rows(block)}
+    for model_type in adapter.model_types:
+        cells = [
+            cell.reason.rstrip(".") + "." if isinstance(cell, Refusal) else cell
+            for cell in capabilities(adapter, model_type).values()
+        ]
+        assert [" ".join(cell.split()) for cell in said[model_type]] == cells
 
 
-def _merges(merger: Any, view: billhook.ModelView, cut: DropLayers) -> bool:
-    try:
-        merger.check(view, cut)
-    except CannotMerge:
-        return False
-    return True
+def test_the_readme_counts_the_families() -> None:
+    served = re.findall(r"^(\d+) of the \d+ causal", text("docs/families.md"), re.MULTILINE)
+    assert re.findall(r"(\d+) types of causal language models", text("README.md")) == served
 
 
 @pytest.mark.parametrize(

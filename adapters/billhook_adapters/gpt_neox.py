@@ -1,10 +1,13 @@
-"""GPT-NeoX and Pythia: attention and MLP read the same stream, side by side."""
+"""GPT-NeoX and Pythia: attention and MLP read the same stream, side by side. Persimmon has its names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from billhook import Adapter, BranchLayout, DeclaredAdapter, hookimpl
+from billhook_adapters.llama import TINY
 
 GPT_NEOX = DeclaredAdapter(
     name="gpt-neox",
@@ -38,8 +41,24 @@ GPT_NEOX = DeclaredAdapter(
     },
 )
 
+PERSIMMON = DeclaredAdapter(
+    name="persimmon",
+    model_types=("persimmon",),
+    layer_list="model.layers",
+    attention=attrs.evolve(
+        GPT_NEOX.attention,
+        writer="self_attn.dense",
+        readers=("self_attn.query_key_value",),
+        module="self_attn",
+        counts={"self_attn.num_heads": "heads"},
+    ),
+    mlp=GPT_NEOX.mlp,
+    tiny_config={name: value for name, value in TINY.items() if name != "num_key_value_heads"},
+)
+
 
 @hookimpl
 def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
-    """GPT-NeoX."""
+    """GPT-NeoX, Persimmon."""
     register(GPT_NEOX)
+    register(PERSIMMON)

@@ -1,10 +1,13 @@
-"""OPT: biases everywhere, and an MLP that lies in the layer itself."""
+"""OPT, BioGPT, XGLM: biases everywhere, and an MLP that lies in the layer itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, hookimpl
+import attrs
+
+from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, Size, hookimpl
 
 OPT = DeclaredAdapter(
     name="opt",
@@ -46,8 +49,44 @@ OPT = DeclaredAdapter(
     },
 )
 
+TINY: Mapping[str, Any] = {
+    "vocab_size": 64,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+COUNTS: Mapping[str, Size] = {"self_attn.num_heads": "heads", "self_attn.embed_dim": "width"}
+
+BIOGPT = DeclaredAdapter(
+    name="biogpt",
+    model_types=("biogpt",),
+    layer_list="biogpt.layers",
+    attention=attrs.evolve(OPT.attention, counts=COUNTS),
+    mlp=attrs.evolve(OPT.mlp, sizes={"channels": "intermediate_size"}),
+    tiny_config={
+        **TINY,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+)
+XGLM = DeclaredAdapter(
+    name="xglm",
+    model_types=("xglm",),
+    layer_list="model.layers",
+    attention=attrs.evolve(OPT.attention, sizes={"heads": "attention_heads"}, counts=COUNTS),
+    mlp=OPT.mlp,
+    refused=(
+        Refused(attribute="add_cross_attention", value=True, reason="it has a third branch, which reads an encoder."),
+    ),
+    tiny_config={**TINY, "d_model": 16, "ffn_dim": 24, "num_layers": 4, "attention_heads": 4},
+)
+
 
 @hookimpl
 def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
-    """OPT."""
-    register(OPT)
+    """OPT, BioGPT, XGLM."""
+    for adapter in (OPT, BIOGPT, XGLM):
+        register(adapter)

@@ -1,4 +1,4 @@
-"""Phi-3: Llama with fused query-key-value and gate-up projections."""
+"""Llama with fused projections: query, key and value in Phi-3, gate and up in Phi-3 and GLM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from billhook import Adapter, DeclaredAdapter, hookimpl
-from billhook_adapters.llama import ATTENTION, MLP, TINY
+from billhook_adapters.llama import ATTENTION, MLP, TINY, llama_like
 
 PHI3 = DeclaredAdapter(
     name="phi3",
@@ -23,8 +23,11 @@ PHI3 = DeclaredAdapter(
     tiny_config={**TINY, "original_max_position_embeddings": 64},
 )
 
+GLM = llama_like("glm", mlp=PHI3.mlp, head_dim=8)
+
 
 @hookimpl
 def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
-    """Phi-3."""
+    """Phi-3, GLM."""
     register(PHI3)
+    register(GLM)

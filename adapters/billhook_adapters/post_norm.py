@@ -1,4 +1,7 @@
-"""Families with a norm between writer and stream. Maps cannot be folded there; the merger ``insert`` can serve them."""
+"""Families with a norm between writer and stream: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4.
+
+Maps cannot be folded there; the merger ``insert`` can serve them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import attrs
 
 from billhook import Adapter, DeclaredAdapter, Refused, hookimpl
-from billhook_adapters.llama import ATTENTION, MLP, TINY
+from billhook_adapters.llama import ATTENTION, FULL, MLP, SLIDING, TINY, llama_like
 
 
 def post_norm(
@@ -54,10 +57,33 @@ GEMMA3 = post_norm(
     sliding_window_pattern=2,
 )
 OLMO2 = post_norm("olmo2", **AFTER, before=(), rigid=(WHOLE_NORMS,))
+OLMO3 = post_norm(
+    "olmo3", **AFTER, before=(), rigid=(WHOLE_NORMS,), layer_types=[SLIDING, FULL, SLIDING, FULL], sliding_window=8
+)
+EXAONE4 = post_norm(
+    "exaone4",
+    **AFTER,
+    before=(),
+    head_dim=8,
+    layer_types=[SLIDING, FULL, SLIDING, FULL],
+    sliding_window=8,
+    sliding_window_pattern=None,
+)
+GLM4 = llama_like(
+    "glm4",
+    attention=attrs.evolve(ATTENTION, norm_after="post_self_attn_layernorm"),
+    mlp=attrs.evolve(
+        MLP,
+        readers=("mlp.gate_up_proj",),
+        stacked={"mlp.gate_up_proj": ("gate", "up")},
+        norm_after="post_mlp_layernorm",
+    ),
+    head_dim=8,
+)
 
 
 @hookimpl
 def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
-    """Gemma 2, Gemma 3 (text), OLMo 2."""
-    for adapter in (GEMMA2, GEMMA3, OLMO2):
+    """Gemma 2, Gemma 3 (text), OLMo 2 and 3, EXAONE 4, GLM-4."""
+    for adapter in (GEMMA2, GEMMA3, OLMO2, OLMO3, EXAONE4, GLM4):
         register(adapter)

@@ -21,10 +21,11 @@ from billhook.model.branch import Branch
 from billhook.plans.repair import Target, Weights, When
 from billhook.testing import tiny_model, tiny_tokens
 from tests.built_in import REQUIRED
+from tests.families import some, types
 
 LAYERS = 4
 
-FAMILIES = sorted(model_type for adapter in default_registry().adapters() for model_type in adapter.model_types)
+FAMILIES = sorted(types(some()))
 
 REPAIRS = [
     Repair(when=when, weights=weights, target=target, held_out=held_out, guard=guard, closing=closing)

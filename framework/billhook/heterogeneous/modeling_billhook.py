@@ -334,8 +334,19 @@ def _resize(layer: nn.Module, layout: Layout, kept: int, of: int) -> None:
     for path in layout["readers"]:
         old = layer.get_submodule(path)
         set_module(layer, path, _linear_like(old, _d_in(old), _d_out(old) * kept // of))
+    for path in layout.get("per_head", ()):  # which checkpoints of older versions do not say
+        _shorten(layer, path, kept, of)
     old = layer.get_submodule(layout["writer"])
     set_module(layer, layout["writer"], _linear_like(old, _d_in(old) * kept // of, _d_out(old)))
+
+
+def _shorten(layer: nn.Module, path: str, kept: int, of: int) -> None:
+    """Make a parameter ``kept / of`` as long, if the layer has it."""
+    place, _, name = path.rpartition(".")
+    owner = dict(layer.named_modules()).get(place)
+    old = getattr(owner, name, None)
+    if owner is not None and isinstance(old, Tensor):
+        setattr(owner, name, nn.Parameter(torch.empty_like(old[: len(old) * kept // of])))
 
 
 def _linear_like(old: nn.Module, d_in: int, d_out: int) -> nn.Module:

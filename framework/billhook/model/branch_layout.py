@@ -59,6 +59,8 @@ class BranchLayout:
         stacked: for fused readers, the blocks that lie one after the other in their output. ``q`` takes a share for
             each query head, every other block one for each unit. A reader that is not named here is one block, in
             which each unit's rows lie together (also when they are interleaved query, key, value as in GPT-NeoX).
+        per_head: parameters (paths from the layer) with one entry, in their first dimension, a query head (``q``) or a
+            key-value head (``k``): sinks, norms of each head. Those that a variant of the family lacks are passed over.
         sizes: config attributes that hold the branch's sizes.
         counts: attributes (paths from the layer) that hold a size and must follow when the branch gets narrower. One
             that begins with ``<module>.config.`` is read from the config by the forward pass itself (Phi-3).
@@ -71,6 +73,7 @@ class BranchLayout:
     alone: tuple[str, ...] = ()
     norm_after: str | None = None
     stacked: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    per_head: Mapping[str, Literal["q", "k"]] = attrs.field(factory=dict)
     sizes: Mapping[Size, str] = attrs.field(factory=dict)
     counts: Mapping[str, Size] = attrs.field(factory=dict)
     rigid: tuple[Refused, ...] = ()
@@ -84,9 +87,12 @@ class BranchLayout:
             path: of the reader or writer, from the layer.
             sizes: of the branch, by name, at whatever number of units.
         """
-        heads = sizes.get("heads", 1)
-        queries = heads // sizes.get("key_value_heads", heads)
+        queries = _queries(sizes)
         return [queries if block == "q" else 1 for block in self.stacked.get(path, ("",))]
+
+    def share(self, path: str, sizes: Mapping[Size, int]) -> int:
+        """How many entries of a unit the parameter at ``path``, one of :attr:`per_head`, has."""
+        return _queries(sizes) if self.per_head[path] == "q" else 1
 
     def to_data(self) -> dict[str, Any]:
         """What is written into the config of a model whose layers differ, as JSON values."""
@@ -95,6 +101,7 @@ class BranchLayout:
             "writer": self.writer,
             "readers": list(self.readers),
             "stacked": {path: list(blocks) for path, blocks in self.stacked.items()},
+            "per_head": dict(self.per_head),
             "alone": [*self.alone, *([self.norm_after] if self.norm_after else [])],
             "sizes": dict(self.sizes),
             "counts": dict(self.counts),
@@ -109,6 +116,13 @@ class BranchLayout:
             readers=tuple(data["readers"]),
             stacked={path: tuple(blocks) for path, blocks in data["stacked"].items()},
             alone=tuple(data["alone"]),
+            per_head=data.get("per_head", {}),  # which older versions do not have
             sizes=data["sizes"],
             counts=data["counts"],
         )
+
+
+def _queries(sizes: Mapping[Size, int]) -> int:
+    """Query heads that read one key-value head."""
+    heads = sizes.get("heads", 1)
+    return heads // sizes.get("key_value_heads", heads)

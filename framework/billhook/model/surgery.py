@@ -65,12 +65,28 @@ def narrowed(
         outputs = entries_of(kept, count, layout.shares(path, sizes), rows.shape[1]).to(rows.device)
         bias = bias_of(reader)
         replace_weight(reader, rows[:, outputs], None if bias is None else bias[outputs])
+    for path in layout.per_head:
+        owner, name, parameter = parameter_at(version, path)
+        if parameter is not None:
+            entries = entries_of(kept, count, [layout.share(path, sizes)], len(parameter)).to(parameter.device)
+            setattr(owner, name, nn.Parameter(parameter.detach()[entries], requires_grad=parameter.requires_grad))
     writer = without_maps(version.get_submodule(layout.writer))
     rows = weight_rows(writer)
     replace_weight(writer, rows[entries_of(kept, count, [1], rows.shape[0]).to(rows.device)], None)  # its bias stays
     now: dict[str, int] = {str(size): number for size, number in sizes.items()}
     set_counts(version, layout.to_data(), now | {"width": weight_rows(writer).shape[0]})
     return version
+
+
+def parameter_at(layer: nn.Module, path: str) -> tuple[nn.Module, str, nn.Parameter | None]:
+    """The module that owns the parameter at ``path``, its name there, and itself; None if this layer has none."""
+    place, _, name = path.rpartition(".")
+    try:
+        owner = layer.get_submodule(place)
+    except AttributeError:
+        return layer, name, None
+    found = getattr(owner, name, None)
+    return owner, name, found if isinstance(found, nn.Parameter) else None
 
 
 def entries_of(kept: Sequence[int], count: int, shares: Sequence[int], width: int) -> Tensor:

@@ -16,7 +16,7 @@ from billhook.heterogeneous.configuration_billhook import global_value, override
 from billhook.heterogeneous.family import head_dim, is_heterogeneous, stock_model
 from billhook.model.branch import BRANCHES
 from billhook.model.branch_layout import BranchLayout, Size
-from billhook.model.surgery import entries_of
+from billhook.model.surgery import entries_of, parameter_at
 from billhook.model.writer import weight_rows
 
 
@@ -115,7 +115,7 @@ def _filled(model: PreTrainedModel, frame: PreTrainedModel) -> dict[str, Tensor]
 def _spread_branch(
     model: PreTrainedModel, branch: str, position: int, layer: nn.Module, wide: nn.Module
 ) -> Iterator[tuple[str, Tensor]]:
-    """The weights and biases of a branch that is narrower than in ``wide``, by path, filled up."""
+    """The parameters of a branch that is narrower than in ``wide``, by path, filled up."""
     sizes, layout = _sizes(model, position, branch), _layout(model, branch)
     if sizes is None or _d_in(layer, layout) == _d_in(wide, layout):
         return
@@ -132,6 +132,11 @@ def _spread_branch(
         yield f"{path}.weight", _spread(cast(Tensor, ours.weight), shape, dim, entries)
         if not is_writer and isinstance(bias := getattr(ours, "bias", None), Tensor):
             yield f"{path}.bias", _spread(bias, shape[dim : dim + 1], 0, entries)
+    for path in layout.per_head:
+        mine, full = parameter_at(layer, path)[2], parameter_at(wide, path)[2]
+        if mine is not None and full is not None:
+            entries = entries_of(range(units), count, [layout.share(path, by_name)], len(full))
+            yield path, _spread(mine, full.shape, 0, entries)
 
 
 def _spread(tensor: Tensor, shape: torch.Size, dim: int, entries: Tensor) -> Tensor:

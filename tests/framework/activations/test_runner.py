@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from tests.families import by_name
 from tests.framework.activations.naive import forward
 
-from billhook import Adapter, default_registry
+from billhook import Adapter
 from billhook.activations.runner import Runner
 from billhook.errors import CalibrationError, UnsupportedArchitecture
 from billhook.model.branch import Branch
 from billhook.testing import tiny_tokens, tiny_view
 
-ADAPTERS = default_registry().adapters()
 BRANCHES: tuple[Branch, ...] = ("attention", "mlp")
 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_layer_by_layer_equals_the_full_forward(adapter: Adapter, padding: Any) -> None:
     view = tiny_view(adapter)
     (batch,) = tiny_tokens(3, 10, padding=padding).batches()
@@ -34,7 +34,7 @@ def test_layer_by_layer_equals_the_full_forward(adapter: Adapter, padding: Any) 
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_what_a_branch_wrote_is_recorded_with_its_scale(adapter: Adapter, branch: Branch) -> None:
     view = tiny_view(adapter)
     (batch,) = tiny_tokens(3, 10, padding="right").batches()
@@ -45,7 +45,7 @@ def test_what_a_branch_wrote_is_recorded_with_its_scale(adapter: Adapter, branch
     assert written.leaving[batch.keep].equal(expected.streams[2][batch.keep])
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_both_branches_together_are_what_a_layer_adds(adapter: Adapter) -> None:
     view = tiny_view(adapter)
     (batch,) = tiny_tokens(2, 8).batches()

@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, text: Path
     _change_config(folder / "quantised", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128})
     _change_config(folder / "no-model-type", model_type=None)
     _change_config(folder / "translation", model_type="t5")
-    _change_config(folder / "alien", model_type="gptj", rotary_dim=4, n_head=4, n_embd=16, n_layer=2)
+    _change_config(folder / "alien", model_type="doge")
     _poison(folder / "nan" / "model.safetensors")
     _lose_a_weight(folder / "incomplete" / "model.safetensors")
     return Place(folder=folder)
@@ -249,7 +249,7 @@ def test_without_an_output_folder_nothing_is_pruned(run: Run, in_place: Place) -
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones(run: Run, in_place: Place) -> None:
     error = refused(run("prune", "alien", "--recipe=replaceme-ls", "--layers", 1, "--out", "out", *QUICK.split()))
-    assert "No adapter knows the model type 'gptj'" in error
+    assert "No adapter knows the model type 'doge'" in error
     assert "llama" in error
 
 

@@ -8,17 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.families import by_name
 from tests.strategies import adapters, cut_sequences, cuts
 from torch import Tensor
 
-from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, Place, default_registry
+from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, Place
 from billhook.cuts.cut import Cut, cut_kinds
 from billhook.errors import PluginError
 from billhook.testing import random_map, tiny_tokens, tiny_view, zeroed
 from billhook.testing.conformance.expect import Snapshot, close, logits
 from billhook_strategies.mergers.insert import Insert
-
-by_name = pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
 
 
 def test_every_kind_of_cut_is_known_by_its_name() -> None:

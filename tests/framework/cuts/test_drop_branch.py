@@ -7,16 +7,16 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tests.families import by_name
 from torch import nn
 
-from billhook import Adapter, Cut, DropBranch, DropLayers, KeepChannels, ModelView, default_registry
+from billhook import Adapter, Cut, DropBranch, DropLayers, KeepChannels, ModelView
 from billhook.errors import InvalidCut
 from billhook.heterogeneous.modeling_billhook import SkippedAttention, SkippedMLP
 from billhook.model.branch import Branch
 from billhook.testing import tiny_tokens, tiny_view, zeroed
 from billhook.testing.conformance.expect import Snapshot, close, logits
 
-by_name = pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
 both_branches = pytest.mark.parametrize("branch", ["attention", "mlp"])
 
 

@@ -8,17 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import by_name
 from torch import nn
 
-from billhook import Adapter, Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, default_registry
+from billhook import Adapter, Cut, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView
 from billhook.errors import InvalidCut
 from billhook.model.branch import Branch
 from billhook.model.writer import bias_of, weight_rows
 from billhook.testing import tiny_tokens, tiny_view, zeroed
 from billhook.testing.conformance.expect import Snapshot, close, logits
 
-ADAPTERS = default_registry().adapters()
-by_name = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 both = pytest.mark.parametrize("cls", [KeepChannels, KeepHeads])
 BATCH = tiny_tokens(padding="both").batches()[0]
 

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import torch
 from hypothesis import strategies as st
+from tests.families import every, marked, types
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from billhook import Cut, DropBranch, KeepChannels, KeepHeads, default_registry
+from billhook import Cut, DropBranch, KeepChannels, KeepHeads
 from billhook.model.adapter import Adapter
 from billhook.model.branch import Branch
 from billhook.model.inserted import insert_after
@@ -18,7 +19,7 @@ from billhook.model.view import ModelView
 from billhook.results.settling import settle
 from billhook.testing import adapters, cut_sequences, random_map, tiny_tokens, tiny_view
 
-FAMILIES = tuple(model_type for adapter in default_registry().adapters() for model_type in adapter.model_types)
+FAMILIES = marked(types(every()))
 
 IDS = tiny_tokens(3, 12).ids
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.families import every, marked
 from torch import Tensor, nn
 
-from billhook import DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState, default_registry
+from billhook import DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, PruningState
 from billhook.measures import passes
 from billhook.measures.unit_scores import activation, fluctuation, measure_inner, obs, score_units, wanda, weight_l1
 from billhook.model.branch import Branch
@@ -19,7 +20,7 @@ from billhook.regression.elimination import eliminate
 from billhook.testing import tiny_tokens, tiny_view
 from billhook_strategies.mergers.insert import Insert
 
-ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
+ADAPTERS = {adapter.name: adapter for adapter in every()}
 
 FUSED = {"phi3", "gpt2"}
 """Queries, keys and values one after the other in one matrix."""
@@ -65,7 +66,7 @@ def assert_agrees(found: Tensor, wanted: list[float]) -> None:
 
 
 @pytest.mark.parametrize("branch", ["attention", "mlp"])
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", marked(ADAPTERS))
 def test_it_is_what_loops_over_the_rows_give(name: str, branch: Branch) -> None:
     view = tiny_view(ADAPTERS[name])
     assert_agrees(weight_l1(view, 1, branch), by_hand(view, 1, branch))
@@ -144,7 +145,7 @@ def assert_near(found: Tensor, wanted: Sequence[float]) -> None:
 
 
 @pytest.mark.parametrize("branch", ["attention", "mlp"])
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", marked(ADAPTERS))
 def test_inner_norms_are_those_of_the_real_tokens(name: str, branch: Branch) -> None:
     view = tiny_view(ADAPTERS[name])
     state = state_of(view)
@@ -156,7 +157,7 @@ def test_inner_norms_are_those_of_the_real_tokens(name: str, branch: Branch) -> 
 
 
 @pytest.mark.parametrize("branch", ["attention", "mlp"])
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", marked(ADAPTERS))
 def test_wanda_is_what_loops_over_weights_and_tokens_give(name: str, branch: Branch) -> None:
     view = tiny_view(ADAPTERS[name])
     state = state_of(view)
@@ -212,7 +213,7 @@ def test_measuring_leaves_no_hooks_behind() -> None:
 
 
 @pytest.mark.parametrize("branch", ["attention", "mlp"])
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", marked(ADAPTERS))
 def test_the_whole_second_moment_is_that_of_the_real_tokens(name: str, branch: Branch) -> None:
     view = tiny_view(ADAPTERS[name])
     state = state_of(view)

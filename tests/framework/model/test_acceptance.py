@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped] # it ships no types
+from tests.families import by_name
 from torch import nn
 from transformers import LlamaConfig, LlamaForSequenceClassification, LlamaModel, PreTrainedModel
 
 import billhook
-from billhook import Budget, Pruner, default_registry
+from billhook import Budget, Pruner
 from billhook.errors import BillhookError, UnsupportedArchitecture, UnusableModel
 from billhook.model.acceptance import refuse_changed, refuse_unprunable
 from billhook.model.adapter import Adapter
@@ -33,7 +34,7 @@ def logits(model: PreTrainedModel) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
+@by_name
 def test_models_of_all_families_pass(adapter: Adapter) -> None:
     for model_type in adapter.model_types:
         model = tiny_model(adapter, model_type=model_type)

@@ -7,8 +7,9 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.families import by_name
 
-from billhook import Adapter, BranchLayout, default_registry
+from billhook import Adapter, BranchLayout
 
 LAYOUT = BranchLayout(
     writer="attn.out",
@@ -33,7 +34,7 @@ def test_without_a_norm_behind_the_writer_only_what_is_named_goes_with_the_branc
     assert attrs.evolve(LAYOUT, norm_after=None).to_data()["alone"] == ["before"]
 
 
-@pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
+@by_name
 def test_no_module_serves_both_branches_alone(adapter: Adapter) -> None:
     attention, mlp = (set(layout.to_data()["alone"]) for layout in (adapter.layout("attention"), adapter.layout("mlp")))
     assert not attention & mlp

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tests.families import by_name
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from billhook import default_registry, load
+from billhook import load
 from billhook.errors import InvalidConfig, ModelNotFound, UnusableModel
 from billhook.model.loading import find
 from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokenizer
@@ -68,7 +69,7 @@ def test_an_impossible_placement_is_refused_before_the_name_is_looked_at(options
         find("no-such-model", **options)
 
 
-@pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
+@by_name
 def test_a_skeleton_shows_what_the_model_will_be(adapter: object, tmp_path: Path) -> None:
     save_tiny_checkpoint(tmp_path / "model", adapter)  # type: ignore[arg-type] # an Adapter: parametrize is untyped
     skeleton = find(str(tmp_path / "model")).skeleton()

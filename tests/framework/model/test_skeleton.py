@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.families import by_name
 from transformers import AutoModelForCausalLM
 
-from billhook import Budget, Pruner, default_registry
+from billhook import Budget, Pruner
 from billhook.model.adapter import Adapter
 from billhook.model.skeleton import has_rounded_buffers, renew_buffers, skeleton_of
 from billhook.testing import tiny_model, tiny_tokens
@@ -24,7 +25,7 @@ CASTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("adapter", default_registry().adapters(), ids=lambda adapter: adapter.name)
+@by_name
 def test_renewed_buffers_are_those_of_a_loaded_model(adapter: Adapter, tmp_path: Path) -> None:
     model = tiny_model(adapter)
     model.save_pretrained(tmp_path)

@@ -9,15 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import by_name
 from torch import nn
 
 from billhook import Adapter, DropBranch, DropLayers, KeepChannels, KeepHeads, ModelView, default_registry
 from billhook.errors import InvalidCut, UnsupportedArchitecture
 from billhook.model.writer import replace_weight, weight_rows
 from billhook.testing import linearised, tiny_model, tiny_tokens, tiny_view
-
-ADAPTERS = default_registry().adapters()
-by_name = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 
 
 @torch.no_grad()

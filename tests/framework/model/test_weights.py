@@ -8,17 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.families import by_name
 from transformers import BitsAndBytesConfig
 
-from billhook import Adapter, default_registry
+from billhook import Adapter
 from billhook.errors import UnusableModel
 from billhook.model.weights import refuse_unusable
 from billhook.testing import tiny_model
-
-ADAPTERS = default_registry().adapters()
-
-
-by_name = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 
 
 @by_name

@@ -740,13 +740,13 @@ def test_adapters_come_once_each_by_name() -> None:
 def test_an_unknown_architecture_is_refused_with_the_known_ones_and_how_to_add_one() -> None:
     with pytest.raises(
         UnsupportedArchitecture,
-        match=r"No adapter knows the model type 'lama'. Did you mean 'llama'\? Known: falcon, .*see docs/adapters.md",
+        match=r"No adapter knows the model type 'lama'. Did you mean 'llama'\? Known: apertus, .*see docs/adapters.md",
     ):
         REGISTRY.adapter_for("lama")
 
 
 def test_nothing_is_suggested_for_a_type_that_was_read_off_a_model() -> None:
-    with pytest.raises(UnsupportedArchitecture, match=r"No adapter knows the model type 'lama'\. Known: falcon"):
+    with pytest.raises(UnsupportedArchitecture, match=r"No adapter knows the model type 'lama'\. Known: apertus"):
         REGISTRY.adapter_for("lama", typed=False)
 
 

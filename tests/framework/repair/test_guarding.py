@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.families import some
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 from transformers import PreTrainedModel
@@ -26,7 +27,6 @@ from billhook import (
     TensorRegression,
     Tokens,
     apply,
-    default_registry,
 )
 from billhook.errors import CalibrationError
 from billhook.pruning.applying import Planned
@@ -251,7 +251,7 @@ def test_where_the_model_wrote_the_calibration_text_the_guards_is_another_one() 
 @settings(max_examples=10)
 @given(seed=st.integers(0, 1000))
 def test_every_adapter_is_guarded_like_the_others(seed: int) -> None:
-    adapters = [a for a in default_registry().adapters()]
+    adapters = some()
     view = tiny_view(adapters[seed % len(adapters)])
     state = PruningState(view, ALIKE, merger=Refit(), guard=OTHER, tokens_per_batch=20)
     assert [len(batch.ids) for batch in state.flow.with_guard] == [2] * 6

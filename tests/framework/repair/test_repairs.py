@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.families import by_name, some
 from tests.framework.repair.naive_repair import naive_map, naive_rows
 from torch import Tensor
 
@@ -32,7 +33,6 @@ from billhook import (
     Repair,
     Rows,
     SiteReport,
-    default_registry,
 )
 from billhook.cuts.sites import site_within
 from billhook.errors import InvalidConfig
@@ -51,7 +51,7 @@ from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.insert import Insert
 from billhook_strategies.mergers.refit import Refit
 
-ADAPTERS = [adapter for adapter in default_registry().adapters()]
+ADAPTERS = some()
 TOKENS = tiny_tokens(6, 10, padding="both")
 CUTS = (
     DropLayers(2, 3),
@@ -90,7 +90,7 @@ def fits(cut: Cut, view: ModelView) -> bool:
 
 @pytest.mark.parametrize("regressor", ["output", "inner"])
 @pytest.mark.parametrize("cut", CUTS, ids=str)
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_the_rows_of_any_cut_are_those_of_hooks_on_whole_forwards(adapter: Adapter, cut: Cut, regressor: str) -> None:
     dense = tiny_view(adapter)
     if not fits(cut, dense) or (regressor == "inner" and dense.adapter.why_not_foldable("mlp")):
@@ -147,7 +147,7 @@ def rows_at_the_end(adapter: Adapter, cut: Cut, regressor: str, target: Target) 
 
 @pytest.mark.parametrize("regressor", ["output", "inner"])
 @pytest.mark.parametrize("cut", CUTS, ids=str)
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_at_the_end_the_present_target_is_the_stream_had_this_cut_alone_not_been_made(
     adapter: Adapter, cut: Cut, regressor: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import by_name
 from tests.framework.activations.naive import forward
 from torch import nn
 
@@ -23,7 +24,6 @@ from billhook import (
     PruningState,
     Rows,
     Tokens,
-    default_registry,
 )
 from billhook.cuts.sites import RepairSite
 from billhook.errors import SingularProblem
@@ -34,7 +34,6 @@ from billhook.testing import tiny_tokens, tiny_view
 from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.insert import Insert
 
-ADAPTERS = default_registry().adapters()
 SITE = RepairSite(layer=1, branch="mlp", target=3)
 NAMES = ("x", "residual", "skip")
 TOKENS = tiny_tokens(6, 10, padding="both")
@@ -87,7 +86,7 @@ def assert_equal(found: Rows, expected: Rows) -> None:
         assert getattr(found, name).equal(getattr(expected, name))
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_rows_equal_those_of_naive_hooks(adapter: Adapter) -> None:
     view = tiny_view(adapter)
     with regression(view) as under_test:
@@ -109,7 +108,7 @@ def test_rows_are_right_at_any_site(branch: Any, layer: int, target: int) -> Non
     assert_close(rows, concatenate(expected))
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_after_a_repaired_cut_inputs_come_from_the_cut_model_and_targets_from_the_dense_one(adapter: Adapter) -> None:
     dense = tiny_view(adapter, num_hidden_layers=5)
     linear_map = LinearMap(0.5 * torch.eye(dense.d_model) + 0.1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from tests.families import by_name
 
 from billhook import Adapter, CacheBudget, Cut, DropLayers, LinearMap, Merger, ModelView, PruningState, default_registry
 from billhook.errors import InvalidCut
@@ -16,7 +17,6 @@ from billhook_strategies.mergers.insert import Insert
 LAYERS = 5
 VIEW = tiny_view(num_hidden_layers=LAYERS)
 TOKENS = tiny_tokens(4, 8, padding="both")
-ADAPTERS = default_registry().adapters()
 
 
 def state_of(view: ModelView = VIEW, merger: Merger | None = None, cache: CacheBudget | None = None) -> PruningState:
@@ -144,7 +144,7 @@ def assert_final_streams_are_those_of_the_model(state: PruningState) -> None:
         )
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@by_name
 def test_final_streams_are_those_of_a_full_forward(adapter: Adapter) -> None:
     state = state_of(tiny_view(adapter, num_hidden_layers=LAYERS), Insert())
     assert_final_streams_are_those_of_the_model(state)

@@ -9,15 +9,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import every, marked, types
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from billhook import default_registry
 from billhook.testing import save_tiny_checkpoint, tiny_model, tiny_tokenizer, tiny_tokens, tiny_view
 
-MODEL_TYPES = [kind for adapter in default_registry().adapters() for kind in adapter.model_types]
+MODEL_TYPES = types(every())
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", marked(MODEL_TYPES))
 def test_every_layer_of_every_family_changes_the_stream_and_no_parameter_is_zero_or_one(model_type: str) -> None:
     view = tiny_view(model_type)
     assert view.model.config.model_type == model_type

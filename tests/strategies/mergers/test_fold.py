@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import every, marked
 from tests.strategies import linear_maps, spans, tiny_models
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,8 +22,8 @@ from billhook_strategies.mergers.fold import Fold
 from billhook_strategies.mergers.insert import Insert
 
 REGISTRY = default_registry()
-FOLDABLE = [adapter for adapter in REGISTRY.adapters() if adapter.why_not_foldable("mlp") is None]
-POST_NORM = [adapter for adapter in REGISTRY.adapters() if adapter.why_not_foldable("mlp") is not None]
+FOLDABLE = [adapter for adapter in every() if adapter.why_not_foldable("mlp") is None]
+POST_NORM = [adapter for adapter in every() if adapter.why_not_foldable("mlp") is not None]
 
 
 def view_of(model: PreTrainedModel) -> ModelView:
@@ -102,7 +103,7 @@ def test_the_bias_is_divided_by_the_residual_multiplier_of_granite(multiplier: f
     torch.testing.assert_close(logits(view.model, tokens), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
-@pytest.mark.parametrize("adapter", POST_NORM, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", marked(POST_NORM))
 @pytest.mark.parametrize("step", ["check", "merge"])
 def test_a_norm_behind_the_writer_is_refused_by_name_and_insert_is_offered(adapter: object, step: str) -> None:
     view = tiny_view(adapter)  # type: ignore[arg-type] # parametrize hands over what ids= has seen as object
@@ -120,7 +121,7 @@ def _do(step: str, merger: Merger, view: ModelView, linear_map: LinearMap | None
         merger.merge(view, DropLayers(1, 2), linear_map)
 
 
-@pytest.mark.parametrize("adapter", POST_NORM, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", marked(POST_NORM))
 def test_where_nothing_is_repaired_a_norm_behind_the_writer_is_no_matter(adapter: object) -> None:
     view = tiny_view(adapter)  # type: ignore[arg-type] # as above
     Fold().merge(view, DropLayers(1, 2), None)

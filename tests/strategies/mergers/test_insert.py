@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import some
 from tests.strategies import adapters, linear_maps, spans, tiny_models
 from tests.strategies.mergers.test_fold import logits, view_of
 
-from billhook import DropLayers, default_registry
+from billhook import DropLayers
 from billhook.errors import CannotMerge
 from billhook.model.inserted import Mapped, has_inserted
 from billhook.testing import linearised, random_map, tiny_tokens, tiny_view
@@ -88,5 +89,5 @@ def test_a_map_with_no_layer_before_it_is_refused() -> None:
 
 
 def test_every_adapter_is_accepted() -> None:
-    for adapter in default_registry().adapters():
+    for adapter in some():
         Insert().check(tiny_view(adapter), DropLayers(1, 2))

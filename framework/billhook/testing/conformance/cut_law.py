@@ -19,6 +19,7 @@ from billhook.heterogeneous.configuration_billhook import global_value
 from billhook.model.branch import Branch
 from billhook.model.branch_layout import Size
 from billhook.model.key_values import read_on
+from billhook.model.surgery import parameter_at
 from billhook.model.view import ModelView
 from billhook.testing.conformance.expect import Snapshot, close, logits, raises, require
 from billhook.testing.samples.models import tiny_tokens
@@ -210,6 +211,8 @@ def _check_nothing_idle(view: ModelView, cut: DropBranch, who: str) -> None:
 
 
 def _louder(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    if isinstance(output, tuple):  # an attention with parameters of its own, and its weights
+        return (_louder(module, args, output[0]), *output[1:])
     return 2 * output + 1 if isinstance(output, Tensor) else output
 
 
@@ -217,4 +220,5 @@ def _count(view: ModelView, number: int, branch: Branch, more: Sequence[str] = (
     """Parameters of a branch's readers and writer, and of ``more`` modules; each once."""
     layer, layout = view.layer(number), view.adapter.layout(branch)
     modules: list[nn.Module] = [layer.get_submodule(path) for path in (*layout.readers, layout.writer, *more)]
-    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
+    alone = {found for path in layout.per_head if (found := parameter_at(layer, path)[2]) is not None}
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters()} | alone)

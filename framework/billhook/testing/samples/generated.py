@@ -23,7 +23,7 @@ from billhook.plans.plan import ModelIdentity, Plan
 from billhook.plans.strategy_spec import StrategySpec
 from billhook.plugins.registry import default_registry
 from billhook.regression.linear_map import LinearMap
-from billhook.testing.samples.models import tiny_model
+from billhook.testing.samples.models import is_buildable, tiny_model
 from billhook.testing.samples.planted import PlantedProblem, Structure, planted_problem, random_map
 
 try:
@@ -40,8 +40,8 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 
 def adapters() -> st.SearchStrategy[Adapter]:
-    """One of the installed adapters."""
-    return st.sampled_from(default_registry().adapters())
+    """One of the installed adapters, of those that the installed transformers has a model for."""
+    return st.sampled_from([found for found in default_registry().adapters() if is_buildable(found)])
 
 
 @st.composite

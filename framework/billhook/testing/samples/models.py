@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,6 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from billhook.data.tokens import Tokens
 from billhook.model.adapter import Adapter
+from billhook.model.layer_lists import LISTS
 from billhook.model.view import ModelView
 from billhook.plugins.registry import default_registry
 
@@ -51,13 +53,28 @@ def tiny_model(
     adapter, model_type = _resolve(given, model_type)
     names: dict[str, str] = CONFIG_MAPPING[model_type].attribute_map
     overrides = {names.get(key, key): value for key, value in config_overrides.items()}
-    config = AutoConfig.for_model(model_type, **{**adapter.tiny_config, **overrides})
+    config = AutoConfig.for_model(model_type, **_with_lists({**adapter.tiny_config, **overrides}, overrides, names))
     with torch.random.fork_rng(devices=[]):
         model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, dtype=torch.float32))
     _randomise(model, seed)
     nn.Module.to(model, dtype=dtype)  # in place; transformers' own override hides the signature
     model.eval()
     return model
+
+
+def is_buildable(adapter: Adapter) -> bool:
+    """Whether the installed transformers has all of its model types; a declaration may be ahead of it."""
+    return all(model_type in CONFIG_MAPPING for model_type in adapter.model_types)
+
+
+def _with_lists(arguments: dict[str, Any], overrides: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments whose lists with an entry a layer go on, in their order, as far as there are layers."""
+    name = names.get("num_hidden_layers", "num_hidden_layers")
+    count = arguments.get(name)
+    if name not in overrides or not isinstance(count, int):
+        return arguments
+    lists = {key: value for key, value in arguments.items() if key in LISTS and key not in overrides and value}
+    return arguments | {key: [value[n % len(value)] for n in range(count)] for key, value in lists.items()}
 
 
 def tiny_view(given: Adapter | str = "llama", **options: Any) -> ModelView:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import attrs
 import pytest
 import torch
+from tests.families import every
 from tests.framework.testing.mutants.mutant import Mutant, require_caught, sampled
 from torch import Tensor
 
@@ -17,7 +18,6 @@ from billhook import (
     ModelView,
     RepairSite,
     bias_of,
-    default_registry,
     insert_after,
     replace_weight,
     weight_rows,
@@ -29,7 +29,7 @@ from billhook_strategies.mergers.insert import Insert
 from billhook_strategies.mergers.into_writer import has_bias
 from billhook_strategies.mergers.refit import Refit
 
-ADAPTERS = {adapter.name: adapter for adapter in default_registry().adapters()}
+ADAPTERS = {adapter.name: adapter for adapter in every()}
 SOME = {"adapters": [ADAPTERS[name] for name in ("llama", "granite", "gpt2")]}
 GRANITE = {"adapters": [ADAPTERS["granite"]]}
 NORMS = {"adapters": [ADAPTERS["gemma2"], ADAPTERS["llama"]]}
