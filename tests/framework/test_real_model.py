@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,11 @@ Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 @pytest.fixture(scope="module")
-def smollm2() -> Loaded:
+def smollm2() -> Iterator[Loaded]:
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    return load("smollm2")
+    yield load("smollm2")
+    torch.set_num_threads(before)  # what comes after works on tiny matrices
 
 
 def test_a_linear_map_wins_back_a_third_of_what_six_layers_cost(smollm2: Loaded, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tests.framework.cli.conftest import LAYERS, Outcome, Run
 from tests.framework.reading.tiny_gguf import tiny_llama, write_gguf
+from tests.weights import copies
 
 from billhook import Budget, Pruner
 from billhook.errors import BillhookError
@@ -73,13 +74,13 @@ def _change_config(folder: Path, **changes: object) -> None:
 
 
 def _poison(file: Path) -> None:
-    weights = load_file(file)
+    weights = copies(file)
     weights["model.layers.1.mlp.down_proj.weight"][0, 0] = torch.nan
     save_file(weights, file, metadata={"format": "pt"})
 
 
 def _lose_a_weight(file: Path) -> None:
-    weights = load_file(file)
+    weights = copies(file)
     del weights["model.layers.1.mlp.down_proj.weight"]
     save_file(weights, file, metadata={"format": "pt"})
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from tests.weights import copies
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
@@ -31,7 +32,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def changed(good: Path, to: Path, change: Callable[[Weights], Any], **config: object) -> Path:
     """A copy with other weights (changed in place) and other values in its config."""
     shutil.copytree(good, to)
-    weights = load_file(to / "model.safetensors")
+    weights = copies(to / "model.safetensors")
     change(weights)
     save_file(weights, to / "model.safetensors", metadata={"format": "pt"})
     written = json.loads((to / "config.json").read_text()) | config
@@ -110,7 +111,7 @@ def test_tables_that_older_versions_wrote_do_no_harm(good: Path, tmp_path: Path,
 
 def test_a_head_that_is_tied_may_be_written_out(tmp_path: Path) -> None:
     folder = save_tiny_checkpoint(tmp_path / "tied", "llama", tie_word_embeddings=True)
-    weights = load_file(folder / "model.safetensors")
+    weights = copies(folder / "model.safetensors")
     words = weights["model.embed_tokens.weight"]
     save_file({**weights, "lm_head.weight": words.clone()}, folder / "model.safetensors", metadata={"format": "pt"})
     model, _ = load(str(folder))

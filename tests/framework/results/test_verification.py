@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tests.framework.heterogeneous.uneven import FAMILIES, settled
+from tests.weights import copies
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -37,7 +38,7 @@ def test_the_copy_of_our_code_beside_the_weights_is_not_what_is_run(tmp_path: Pa
 def edited(folder: Path, **changes: Any) -> Path:
     """The checkpoint with other tensors; None leaves one out."""
     file = folder / "model.safetensors"
-    tensors = load_file(file) | {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    tensors = copies(file) | {name.replace("__", "."): tensor for name, tensor in changes.items()}
     save_file({name: t for name, t in tensors.items() if t is not None}, file, metadata={"format": "pt"})
     return folder
 
