@@ -15,7 +15,14 @@ from billhook.cli.settings import parse_settings
 from billhook.errors import InvalidConfig, OutputExists
 from billhook.roles.role import ROLES
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+"""What is read as JSON: numbers of more than 64 bits are refused, and infinity is no number."""
 
 
 @given(role=st.sampled_from(sorted(ROLES)), option=st.from_regex("[a-z_]+", fullmatch=True), value=SCALARS)

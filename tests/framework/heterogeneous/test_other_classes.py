@@ -22,6 +22,7 @@ from transformers.models.auto import modeling_auto
 
 from billhook import DropBranch
 from billhook.model.key_values import cache_name
+from billhook.testing import tiny_model
 
 CLASSES: dict[Any, Any] = {
     AutoModel: modeling_auto.MODEL_MAPPING,
@@ -94,11 +95,34 @@ SLIDING: dict[str, dict[str, Any]] = {
 }
 
 
-def without_an_attention(family: str, number: int) -> PreTrainedModel:
-    model = settled(family, DropBranch(number, "attention"), max_position_embeddings=128, **SLIDING[family])
+def without_an_attention(family: str, number: int | None) -> PreTrainedModel:
+    """A model that has lost an attention; the dense one for None."""
+    config: dict[str, Any] = {"max_position_embeddings": 128, **SLIDING[family]}
+    if number is None:
+        model = tiny_model(family, **config)
+    else:
+        model = settled(family, DropBranch(number, "attention"), **config)
     assert model.generation_config is not None
-    model.generation_config.eos_token_id = None
+    model.generation_config.eos_token_id = 1000  # beyond the vocabulary; older transformers cannot do without one
     return model
+
+
+def by_guesses(model: PreTrainedModel) -> list[list[int]]:
+    """What is written by three ways of guessing; the last one with a cache that was made by somebody else."""
+    cache = {cache_name(model): DynamicCache(config=model.config)}
+    ways: list[dict[str, Any]] = [
+        {"prompt_lookup_num_tokens": 3},
+        {"assistant_model": model},
+        {"prompt_lookup_num_tokens": 3, **cache},
+    ]
+    return [written(model, **way) for way in ways]
+
+
+def guesses_well(model: PreTrainedModel) -> bool:
+    try:
+        return by_guesses(model) == 3 * [written(model)]
+    except ValueError:
+        return False
 
 
 def written(model: PreTrainedModel, **options: Any) -> list[int]:
@@ -111,7 +135,7 @@ def written(model: PreTrainedModel, **options: Any) -> list[int]:
         pad_token_id=0,
         **options,
     )
-    return list(found[0].tolist())
+    return list(found[0, : REPEATING.shape[1] + 20].tolist())  # guessing, older transformers write one more at times
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -119,11 +143,9 @@ def written(model: PreTrainedModel, **options: Any) -> list[int]:
 def test_decoding_by_guesses_writes_the_same_where_an_attention_is_gone(
     family: str, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also past the sliding window, and with a cache that was made by somebody else."""
+    """Also past the sliding window."""
     caplog.set_level(logging.ERROR, "transformers")  # assisted decoding calls itself by a deprecated argument
+    if not guesses_well(without_an_attention(family, None)):
+        pytest.skip("this transformers cannot guess with the dense model")
     model = without_an_attention(family, number)
-    alone = written(model)
-    assert written(model, prompt_lookup_num_tokens=3) == alone
-    assert written(model, assistant_model=model) == alone
-    cache = DynamicCache(config=model.config)
-    assert written(model, prompt_lookup_num_tokens=3, **{cache_name(model): cache}) == alone
+    assert by_guesses(model) == 3 * [written(model)]

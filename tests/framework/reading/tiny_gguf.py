@@ -71,11 +71,11 @@ def write_gguf(
 
 
 def _add_words(writer: GGUFWriter, count: int) -> None:
-    """A vocabulary of letters, as byte-level BPE without merges."""
-    letters = ["<unk>", *(chr(ord("!") + n) for n in range(count - 2)), "!!"]
+    """A vocabulary of letters, as byte-level BPE; with two merges, since older transformers read one as a text."""
+    letters = ["<unk>", *(chr(ord("!") + n) for n in range(count - 3)), "!!", "##"]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(letters)
-    writer.add_token_merges(["! !"])
+    writer.add_token_merges(["! !", "# #"])
     writer.add_token_types([1] * count)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
