@@ -113,7 +113,6 @@ FAMILIES = (
     llama_like("seed-oss", "seed_oss", head_dim=8, attention_bias=True, attention_out_bias=True, mlp_bias=True),
     llama_like("helium", head_dim=4),
     llama_like("hunyuan", "hunyuan_v1_dense", head_dim=8),
-    llama_like("exaone"),
     llama_like("internlm3"),
     llama_like("iquestcoder"),
 )
@@ -124,6 +123,6 @@ LLAMA, MISTRAL, GRANITE = FAMILIES[0], FAMILIES[1], FAMILIES[7]
 
 @hookimpl
 def billhook_register_adapters(register: Callable[[Adapter], None]) -> None:
-    """Llama and 20 more model types with its layers."""
+    """Llama, and what has its layers under another name."""
     for adapter in FAMILIES:
         register(adapter)

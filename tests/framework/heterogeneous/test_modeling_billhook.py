@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import given
+from tests.families import marked
 from tests.framework.heterogeneous.uneven import FAMILIES, IDS, logits, reloaded, saved, settled, settled_models
 from torch import Tensor, nn
 from transformers import ExaoneConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -48,7 +49,7 @@ def loss_of(model: PreTrainedModel) -> Tensor:
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_it_generates_the_same_without_a_cache_and_with_either_kind(tmp_path: Path, model_type: str) -> None:
     model = settled(model_type)
     fresh = saved(model, tmp_path)
@@ -58,7 +59,7 @@ def test_it_generates_the_same_without_a_cache_and_with_either_kind(tmp_path: Pa
     assert torch.equal(generated(fresh, cache_implementation="static"), wanted)
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_a_batch_padded_on_the_left_continues_as_its_rows_by_themselves(tmp_path: Path, model_type: str) -> None:
     fresh = saved(settled(model_type), tmp_path)
     lengths = (12, 7, 3)
@@ -89,7 +90,7 @@ def test_beams_and_sampling_work(loaded: PreTrainedModel) -> None:
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_it_loads_in_bfloat16(tmp_path: Path, model_type: str) -> None:
     model = settled(model_type)
     fresh = saved(model, tmp_path, dtype=torch.bfloat16)
@@ -135,7 +136,7 @@ def test_a_text_pipeline_is_at_home_in_the_folder(tmp_path: Path, loaded: PreTra
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_every_parameter_gets_a_gradient_and_a_step_changes_the_loss(tmp_path: Path, model_type: str) -> None:
     fresh = saved(settled(model_type), tmp_path).train()
     before = loss_of(fresh)
@@ -145,7 +146,7 @@ def test_every_parameter_gets_a_gradient_and_a_step_changes_the_loss(tmp_path: P
     assert loss_of(fresh) < before
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_gradient_checkpointing_gives_the_same_gradients(tmp_path: Path, model_type: str) -> None:
     fresh = saved(settled(model_type), tmp_path).train()
     plain = dict(gradients(fresh))

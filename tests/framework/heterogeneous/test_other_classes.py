@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.families import marked
 from tests.framework.heterogeneous.test_auto_classes import BLOCKED, run
 from tests.framework.heterogeneous.uneven import FAMILIES, IDS, settled
 from transformers import (
@@ -40,7 +41,7 @@ def stream(model: PreTrainedModel) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", marked(FAMILIES))
 def test_every_auto_class_of_the_family_loads_an_uneven_model(family: str, tmp_path: Path) -> None:
     model = settled(family)
     model.save_pretrained(tmp_path)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from hypothesis import strategies as st
-from tests.families import every, marked, types
+from tests.families import every, types
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -19,7 +19,7 @@ from billhook.model.view import ModelView
 from billhook.results.settling import settle
 from billhook.testing import adapters, cut_sequences, random_map, tiny_tokens, tiny_view
 
-FAMILIES = marked(types(every()))
+FAMILIES = types(every())
 
 IDS = tiny_tokens(3, 12).ids
 

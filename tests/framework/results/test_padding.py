@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import given, settings
+from tests.families import marked
 from tests.framework.heterogeneous.uneven import (
     FAMILIES,
     MIXED,
@@ -52,7 +53,7 @@ def test_the_padded_model_is_the_familys_own_and_computes_the_same(
     assert torch.equal(logits(saved(full, tmp_path_factory.mktemp("full"))), logits(full))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_one_of_each_kind_of_cut_can_be_padded(model_type: str) -> None:
     model = settled(model_type)
     full = padded(model)
@@ -63,7 +64,7 @@ def test_one_of_each_kind_of_cut_can_be_padded(model_type: str) -> None:
     }
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_what_is_gone_is_zeros_and_what_is_left_is_as_it_was(model_type: str) -> None:
     model = settled(model_type, *MIXED)
     own, full = model.state_dict(), padded(model).state_dict()
@@ -81,7 +82,7 @@ def _nonzero(tensor: Tensor) -> Tensor:
     return tensor[tensor != 0]
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_layers_are_as_wide_as_the_widest_and_no_wider(model_type: str) -> None:
     cuts = [KeepChannels(number, tuple(range(number + 1))) for number in range(4)]
     model = settled(model_type, *cuts, DropBranch(1, "attention"))
@@ -91,7 +92,7 @@ def test_layers_are_as_wide_as_the_widest_and_no_wider(model_type: str) -> None:
     assert_same(logits(full), logits(model))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_heads_are_as_many_as_in_the_widest_layer_where_the_family_takes_so_few(model_type: str) -> None:
     model = settled(model_type, *ONE_GROUP, DropBranch(3, "mlp"))
     full, dense = padded(model), tiny_model(model_type)
@@ -99,7 +100,7 @@ def test_heads_are_as_many_as_in_the_widest_layer_where_the_family_takes_so_few(
     assert_same(logits(full), logits(model))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_a_model_without_any_mlp_keeps_one_channel_of_zeros(model_type: str) -> None:
     model = settled(model_type, *(DropBranch(number, "mlp") for number in range(4)))
     full = padded(model)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.families import marked, some, types
 from tests.framework.heterogeneous.uneven import (
     FAMILIES,
     MIXED,
@@ -73,14 +74,14 @@ def test_a_model_comes_back_the_same_a_second_time(
     assert (second / "config.json").read_text() == (first / "config.json").read_text()
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_a_pruned_model_comes_back_when_it_had_been_loaded_itself(tmp_path: Path, model_type: str) -> None:
     dense = saved(tiny_model(model_type), tmp_path / "dense")  # remembers how its weights were renamed while loading
     model = settled(view_of(dense), *MIXED)
     assert torch.equal(logits(saved(model, tmp_path / "pruned")), logits(model))
 
 
-@given(data=st.data(), model_type=st.sampled_from(FAMILIES))
+@given(data=st.data(), model_type=st.sampled_from(types(some())))
 def test_describing_a_model_does_not_change_what_it_computes(data: st.DataObject, model_type: str) -> None:
     view = tiny_view(model_type)
     for cut in data.draw(cut_sequences(view)):
@@ -196,7 +197,7 @@ def test_what_differs_can_be_said_in_words() -> None:
 # --- uniform results ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_channels_that_are_as_many_everywhere_give_a_stock_model(tmp_path: Path, model_type: str) -> None:
     model = settled(model_type, *CHANNELS)
     fresh = saved(model, tmp_path)
@@ -204,7 +205,7 @@ def test_channels_that_are_as_many_everywhere_give_a_stock_model(tmp_path: Path,
     assert torch.equal(logits(fresh), logits(model))
 
 
-@pytest.mark.parametrize("model_type", [family for family in FAMILIES if family not in NOT_BY_HEAD])
+@pytest.mark.parametrize("model_type", marked([family for family in FAMILIES if family not in NOT_BY_HEAD]))
 def test_heads_that_are_as_many_everywhere_give_a_stock_model_where_the_family_can_say_so(
     tmp_path: Path, model_type: str
 ) -> None:
@@ -233,7 +234,7 @@ def test_one_layer_that_differs_is_enough_not_to_be_stock() -> None:
 
 
 @settings(max_examples=30)
-@given(data=st.data(), model_type=st.sampled_from(FAMILIES))
+@given(data=st.data(), model_type=st.sampled_from(types(some())))
 def test_a_checkpoint_can_be_cut_further(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, model_type: str
 ) -> None:
@@ -252,7 +253,7 @@ def test_a_checkpoint_can_be_cut_further(
     assert torch.equal(logits(fresh), logits(in_one_go.model))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_a_model_that_is_uniform_again_is_stock_again(tmp_path: Path, model_type: str) -> None:
     first = saved(settled(model_type, DropBranch(1, "attention"), KeepChannels(2, (1, 2, 3))), tmp_path / "first")
     view = view_of(first).copy()

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.families import marked
 from tests.framework.heterogeneous.uneven import FAMILIES, settled
 from tests.weights import copies
 from torch import nn
@@ -20,7 +21,7 @@ from billhook.results.verification import CacheKind, greedy, verify_reload, veri
 from billhook.testing import tiny_model
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", marked(FAMILIES))
 def test_a_model_whose_layers_differ_is_what_its_checkpoint_gives(tmp_path: Path, model_type: str) -> None:
     model = settled(model_type)
     model.save_pretrained(tmp_path)
