@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, hookimpl
+
+TINY: Mapping[str, Any] = {
+    "vocab_size": 64,
+    "n_embd": 16,
+    "n_inner": 24,
+    "n_layer": 4,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+"""Config arguments with the names of GPT-2, which families of its years share."""
 
 GPT2 = DeclaredAdapter(
     name="gpt2",
@@ -34,17 +48,7 @@ GPT2 = DeclaredAdapter(
             reason="layers then read an encoder as well; only decoder-only models are served.",
         ),
     ),
-    tiny_config={
-        "vocab_size": 64,
-        "n_embd": 16,
-        "n_inner": 24,
-        "n_layer": 4,
-        "n_head": 4,
-        "n_positions": 64,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    },
+    tiny_config=TINY,
 )
 
 

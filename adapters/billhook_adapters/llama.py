@@ -74,22 +74,25 @@ def llama_like(
     )
 
 
+LLAMA = llama_like("llama", attention_bias=True, mlp_bias=True)
+MISTRAL = llama_like("mistral", "mistral", "ministral", sliding_window=8, head_dim=4)
+GRANITE = llama_like(
+    "granite",
+    scale_attribute="residual_multiplier",
+    residual_multiplier=0.5,
+    embedding_multiplier=2.0,
+    logits_scaling=3.0,
+    attention_multiplier=0.5,
+)
 FAMILIES = (
-    llama_like("llama", attention_bias=True, mlp_bias=True),
-    llama_like("mistral", "mistral", "ministral", sliding_window=8, head_dim=4),
+    LLAMA,
+    MISTRAL,
+    GRANITE,
     llama_like("ministral3", head_dim=8, rope_parameters=YARN),
     llama_like("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=2),
     llama_like("qwen3", head_dim=4, use_sliding_window=True, sliding_window=8, max_window_layers=2),
     llama_like("smollm3", no_rope_layer_interval=2),
     llama_like("olmo"),
-    llama_like(
-        "granite",
-        scale_attribute="residual_multiplier",
-        residual_multiplier=0.5,
-        embedding_multiplier=2.0,
-        logits_scaling=3.0,
-        attention_multiplier=0.5,
-    ),
     llama_like(
         "granite-swa",
         "granite_swa",
@@ -117,8 +120,6 @@ FAMILIES = (
     llama_like("iquestcoder"),
 )
 """Llama's own module names; what is said beside the name is for the tests' tiny model, or a part more."""
-
-LLAMA, MISTRAL, GRANITE = FAMILIES[0], FAMILIES[1], FAMILIES[7]
 
 
 @hookimpl

@@ -1,13 +1,11 @@
-"""Decoders of the years before Llama: GPT-BigCode (StarCoder), CTRL, MPT."""
+"""Decoders of the years before Llama: GPT-BigCode (StarCoder), CTRL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, hookimpl
-
-TOKENS = {"vocab_size": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-TINY = {**TOKENS, "n_embd": 16, "n_layer": 4, "n_head": 4, "n_positions": 64}
+from billhook_adapters.gpt2 import GPT2, TINY
 
 BIGCODE = DeclaredAdapter(
     name="gpt-bigcode",
@@ -22,10 +20,8 @@ BIGCODE = DeclaredAdapter(
         counts={"attn.num_heads": "heads", "attn.kv_heads": "heads"},
         rigid=(Refused(attribute="multi_query", value=True, reason="all heads share one key-value head."),),
     ),
-    mlp=BranchLayout(
-        writer="mlp.c_proj", readers=("mlp.c_fc",), module="mlp", alone=("ln_2",), sizes={"channels": "n_inner"}
-    ),
-    tiny_config={**TINY, "n_inner": 24},
+    mlp=GPT2.mlp,
+    tiny_config=TINY,
 )
 CTRL = DeclaredAdapter(
     name="ctrl",

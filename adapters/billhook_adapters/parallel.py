@@ -7,6 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from billhook import Adapter, BranchLayout, DeclaredAdapter, Refused, hookimpl
+from billhook_adapters.gpt2 import TINY
 from billhook_adapters.llama import ATTENTION, MLP, llama_like
 
 COHERE = llama_like(
@@ -25,18 +26,6 @@ PHI = llama_like(
     mlp=attrs.evolve(MLP, writer="mlp.fc2", readers=("mlp.fc1",), alone=()),
     partial_rotary_factor=0.5,
 )
-GPTJ_TINY = {
-    "vocab_size": 64,
-    "n_embd": 16,
-    "n_inner": 24,
-    "n_layer": 4,
-    "n_head": 4,
-    "n_positions": 64,
-    "rotary_dim": 2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 GPTJ = DeclaredAdapter(
     name="gptj",
     model_types=("gptj",),
@@ -48,7 +37,7 @@ GPTJ = DeclaredAdapter(
         sizes={"heads": "n_head"},
     ),
     mlp=BranchLayout(writer="mlp.fc_out", readers=("mlp.fc_in",), module="mlp", sizes={"channels": "n_inner"}),
-    tiny_config=GPTJ_TINY,
+    tiny_config={**TINY, "rotary_dim": 2},
 )
 CODEGEN = attrs.evolve(
     GPTJ,

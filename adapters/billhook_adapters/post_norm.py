@@ -12,6 +12,7 @@ import attrs
 
 from billhook import Adapter, DeclaredAdapter, Refused, hookimpl
 from billhook_adapters.llama import ATTENTION, FULL, MLP, SLIDING, TINY, llama_like
+from billhook_adapters.phi3 import PHI3
 
 
 def post_norm(
@@ -72,12 +73,7 @@ EXAONE4 = post_norm(
 GLM4 = llama_like(
     "glm4",
     attention=attrs.evolve(ATTENTION, norm_after="post_self_attn_layernorm"),
-    mlp=attrs.evolve(
-        MLP,
-        readers=("mlp.gate_up_proj",),
-        stacked={"mlp.gate_up_proj": ("gate", "up")},
-        norm_after="post_mlp_layernorm",
-    ),
+    mlp=attrs.evolve(PHI3.mlp, norm_after="post_mlp_layernorm"),
     head_dim=8,
 )
 

@@ -38,7 +38,10 @@ def without_branch(layer: nn.Module, branch: Branch, layout: BranchLayout) -> nn
 
 
 def with_branch_of(layer: nn.Module, whole: nn.Module, layout: BranchLayout) -> nn.Module:
-    """A version of the layer whose branch reads and writes as that of ``whole`` does, the same layer before cuts."""
+    """A version of the layer whose MLP reads and writes as that of ``whole`` does, the same layer before cuts.
+
+    Not for an attention: its counts, and what it has for each head, would stay those of the narrower one.
+    """
     version = copy_of(layer)
     for path in (*layout.readers, layout.writer):
         parent, _, name = path.rpartition(".")
