@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from billhook import Adapter, default_registry
+from billhook import Adapter, Branch, default_registry
+from billhook.testing import tiny_model
 
 FIRST = (
     "falcon",
@@ -51,6 +52,34 @@ def some() -> list[Adapter]:
 def types(adapters: Collection[Adapter]) -> list[str]:
     """The model types of some adapters."""
     return [kind for adapter in adapters for kind in adapter.model_types]
+
+
+DERIVED = frozenset(
+    (
+        "biogpt",
+        "ctrl",
+        "falcon",
+        "gpt2",
+        "gpt_neox",
+        "gptj",
+        "helium",
+        "opt",
+        "persimmon",
+        "stablelm",
+        "xglm",
+    )
+)
+"""Types whose heads are as wide as the stream divided by their number, so that stock code cannot have fewer."""
+
+
+def narrowable(branch: Branch) -> list[str]:
+    """The model types of which this branch can get narrower."""
+    return [
+        kind
+        for adapter in every()
+        for kind in adapter.model_types
+        if not adapter.why_not_narrowable(tiny_model(adapter, model_type=kind).config, branch)
+    ]
 
 
 def _is_first(family: Adapter | str) -> bool:

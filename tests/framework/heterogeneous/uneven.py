@@ -33,10 +33,10 @@ MIXED: tuple[Cut, ...] = (
 
 
 def cut_view(given: Adapter | str | ModelView, *cuts: Cut, **config: Any) -> ModelView:
-    """A view, or a tiny model, after ``cuts``, not settled. Heads stay where the family's cannot go one by one."""
+    """A view, or a tiny model, after ``cuts``, not settled. A branch stays as wide where the family's has to."""
     view = given.copy() if isinstance(given, ModelView) else tiny_view(given, **config)
     for cut in cuts:
-        if isinstance(cut, KeepHeads) and view.adapter.why_not_narrowable(view.model.config, "attention"):
+        if any(view.adapter.why_not_narrowable(view.model.config, branch) for _, branch in cut.narrowed):
             continue
         cut.check(view)
         cut.remove_from(view)

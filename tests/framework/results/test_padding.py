@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import given, settings
-from tests.families import marked
+from tests.families import DERIVED, marked, narrowable
 from tests.framework.heterogeneous.uneven import (
     FAMILIES,
     MIXED,
@@ -29,9 +29,6 @@ from billhook.model.inserted import insert_after
 from billhook.results.padding import padded
 from billhook.results.settling import settle
 from billhook.testing import random_map, tiny_model
-
-DERIVED = {"gpt2", "gpt_neox", "opt", "falcon", "olmo2"}
-"""Families whose stock code takes no fewer heads, or whose heads cannot go one by one."""
 
 ONE_GROUP = tuple(KeepHeads(number, (1,)) for number in range(4))
 
@@ -82,7 +79,7 @@ def _nonzero(tensor: Tensor) -> Tensor:
     return tensor[tensor != 0]
 
 
-@pytest.mark.parametrize("model_type", marked(FAMILIES))
+@pytest.mark.parametrize("model_type", marked(narrowable("mlp")))
 def test_layers_are_as_wide_as_the_widest_and_no_wider(model_type: str) -> None:
     cuts = [KeepChannels(number, tuple(range(number + 1))) for number in range(4)]
     model = settled(model_type, *cuts, DropBranch(1, "attention"))
@@ -92,7 +89,7 @@ def test_layers_are_as_wide_as_the_widest_and_no_wider(model_type: str) -> None:
     assert_same(logits(full), logits(model))
 
 
-@pytest.mark.parametrize("model_type", marked(FAMILIES))
+@pytest.mark.parametrize("model_type", marked(narrowable("attention")))
 def test_heads_are_as_many_as_in_the_widest_layer_where_the_family_takes_so_few(model_type: str) -> None:
     model = settled(model_type, *ONE_GROUP, DropBranch(3, "mlp"))
     full, dense = padded(model), tiny_model(model_type)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.families import marked, some, types
+from tests.families import DERIVED, marked, narrowable, some, types
 from tests.framework.heterogeneous.uneven import (
     FAMILIES,
     MIXED,
@@ -33,12 +33,6 @@ from billhook.testing import cut_sequences, random_map, tiny_model, tiny_view
 
 CHANNELS = tuple(KeepChannels(number, (0, 3, 5, 7, 8, 20)) for number in range(4))
 HEADS = tuple(KeepHeads(number, (1,)) for number in range(4))
-
-DERIVED = {"gpt2", "gpt_neox", "opt", "falcon"}
-"""Families whose heads are as wide as the stream divided by their number, so that stock code cannot have fewer."""
-
-NOT_BY_HEAD = {"olmo2"}
-"""Families whose heads cannot go one by one."""
 
 
 def config_of(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
@@ -197,7 +191,7 @@ def test_what_differs_can_be_said_in_words() -> None:
 # --- uniform results ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", marked(FAMILIES))
+@pytest.mark.parametrize("model_type", marked(narrowable("mlp")))
 def test_channels_that_are_as_many_everywhere_give_a_stock_model(tmp_path: Path, model_type: str) -> None:
     model = settled(model_type, *CHANNELS)
     fresh = saved(model, tmp_path)
@@ -205,7 +199,7 @@ def test_channels_that_are_as_many_everywhere_give_a_stock_model(tmp_path: Path,
     assert torch.equal(logits(fresh), logits(model))
 
 
-@pytest.mark.parametrize("model_type", marked([family for family in FAMILIES if family not in NOT_BY_HEAD]))
+@pytest.mark.parametrize("model_type", marked(narrowable("attention")))
 def test_heads_that_are_as_many_everywhere_give_a_stock_model_where_the_family_can_say_so(
     tmp_path: Path, model_type: str
 ) -> None:

@@ -107,7 +107,9 @@ def test_the_bias_is_divided_by_the_residual_multiplier_of_granite(multiplier: f
 @pytest.mark.parametrize("step", ["check", "merge"])
 def test_a_norm_behind_the_writer_is_refused_by_name_and_insert_is_offered(adapter: object, step: str) -> None:
     view = tiny_view(adapter)  # type: ignore[arg-type] # parametrize hands over what ids= has seen as object
-    message = rf"in {view.adapter.name} the norm 'post_feedforward_layernorm' stands between .* merger 'insert'"
+    message = (
+        rf"in {view.adapter.name} the norm '{view.adapter.layout('mlp').norm_after}' stands between .* merger 'insert'"
+    )
     with pytest.raises(CannotMerge, match=message):
         _do(step, Fold(), view, random_map(view.d_model))
     assert view.numbers == (0, 1, 2, 3)

@@ -228,36 +228,23 @@ class _Family:
                 self._check_early(cut, self._map(self.dense, cut, bias=bias))
 
     def _check_early(self, cut: Cut, linear_map: LinearMap) -> None:
-        view = self.dense.copy()
+        view, merger = self.dense.copy(), self.merger
         placed = Placed.of(cut, view)
-        allowed = not self._refused_by_check(view, cut)
-        if allowed and linear_map.bias is not None and placed.site is not None:
-            self._check_bias_early(view, placed, linear_map)
-            return
+        site, family = placed.site, self.adapter.name
+        says = not self._refused_by_check(view, cut)
+        yes = f"check_site accepts {site} of a {family} model, and put refuses it"
+        no = f"check() refuses what merge() accepts ({family}, {cut})"
+        if says and linear_map.bias is not None and site is not None:
+            says = merger.takes_bias(view, site)
+            require(isinstance(says, bool), merger, f"takes_bias() is True or False; got {says!r}")
+            yes = f"takes_bias says yes to {site} of a {family} model, and put refuses it"
+            no = f"takes_bias says no to {site} of a {family} model, where put takes a map with a bias"
         try:
-            self.merger.merge_placed(placed, linear_map)
+            merger.merge_placed(placed, linear_map)
         except CannotMerge as error:
-            if allowed:
-                law = f"check_site accepts {placed.site} of a {self.adapter.name} model, and put refuses it: {error}"
-                raise AssertionError(f"{self.merger!r} breaks its contract: {law}") from error
-            return
-        law = f"check() refuses what merge() accepts ({self.adapter.name}, {cut})"
-        require(allowed, self.merger, law)
-
-    def _check_bias_early(self, view: ModelView, placed: Placed, linear_map: LinearMap) -> None:
-        site = placed.site
-        assert site is not None  # asked by the caller
-        says = self.merger.takes_bias(view, site)
-        require(isinstance(says, bool), self.merger, f"takes_bias() is True or False; got {says!r}")
-        try:
-            self.merger.merge_placed(placed, linear_map)
-        except CannotMerge as error:
-            if says:
-                law = f"takes_bias says yes to {site} of a {self.adapter.name} model, and put refuses it: {error}"
-                raise AssertionError(f"{self.merger!r} breaks its contract: {law}") from error
-            return
-        law = f"takes_bias says no to {site} of a {self.adapter.name} model, where put takes a map with a bias"
-        require(says, self.merger, law)
+            require(not says, merger, f"{yes}: {error}")
+        else:
+            require(says, merger, no)
 
     def _narrowings(self, view: ModelView) -> list[Cut]:
         """Every second unit of each branch of layer 1 stays, where the family allows it."""
